@@ -1,0 +1,88 @@
+"""Where a vision-language model looked, for every thing it said.
+
+Everything below loads when it is first used: ``import mmexplain`` takes milliseconds and does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmexplain import methods
+    from mmexplain.errors import (
+        CheckpointError,
+        DeviceError,
+        InputError,
+        LayerError,
+        MethodError,
+        MMExplainError,
+        ModelError,
+        TargetError,
+    )
+    from mmexplain.explain import explain
+    from mmexplain.explanation import Explanation
+    from mmexplain.geometry import Geometry
+    from mmexplain.targets import Target
+    from mmexplain.tasks.registry import load
+
+    __version__: str
+
+__all__ = [
+    "CheckpointError",
+    "DeviceError",
+    "Explanation",
+    "Geometry",
+    "InputError",
+    "LayerError",
+    "MMExplainError",
+    "MethodError",
+    "ModelError",
+    "Target",
+    "TargetError",
+    "__version__",
+    "explain",
+    "load",
+    "methods",
+]
+
+_MODULE_OF = {
+    "Explanation": "mmexplain.explanation",
+    "Geometry": "mmexplain.geometry",
+    "Target": "mmexplain.targets",
+    "explain": "mmexplain.explain",
+    "load": "mmexplain.tasks.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "methods":
+        return importlib.import_module("mmexplain.methods")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version(__name__)
+    else:
+        value = getattr(importlib.import_module(_MODULE_OF.get(name, "mmexplain.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keeps ``mmexplain.explain`` the function: importing the module of that name would put itself there."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "explain" and isinstance(value, ModuleType):
+            value = value.explain
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,1 @@
+"""Classification: a target for every class of any image classifier."""

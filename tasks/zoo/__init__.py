@@ -1,0 +1,1 @@
+"""Small models that the project trained itself: safetensors files, each with a model card (JSON)."""

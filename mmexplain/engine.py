@@ -1,0 +1,87 @@
+"""One trunk forward, K targets, gradients at the tapped layers.
+
+The engine sees a model in two steps, ``encode`` (what sees the photo) and ``decode`` (the rest, over the features that
+``encode`` returned), and a differentiable ``score``. It works in two stages:
+
+1. ``encode`` runs once, without a graph before the earliest tapped layer.
+2. Each chunk of targets is scored from the features, differentiated with respect to them (stage ``decode``), and the
+   gradients are pulled back from the features to the tapped layers (stage ``encode``; nothing to do when the tapped
+   layer is what ``encode`` returns).
+
+Three strategies push K gradients through; they agree to rounding:
+
+* ``expand``: rows are repeated K times and there is one backward pass;
+* ``vjp``: one forward pass, K vector-Jacobian products vectorised by ``vmap``;
+* ``loop``: one forward pass, K backward passes in turn: the reference.
+
+``auto`` expands over ``decode``, where batching the small steps of a decoder pays most, and takes ``vjp`` through what
+lies between the tap and the features, where ``expand`` would repeat the trunk's forward work (``benchmarks/words.py``
+and ``benchmarks/strategies.py`` measure both). Where ``vmap`` has no rule for an operator, ``loop`` takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from torch import Tensor
+
+from mmexplain.errors import MMExplainError
+from mmexplain.methods.relu_rules import ReLURule
+from mmexplain.passes import Pass
+from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy
+from mmexplain.surroundings import undisturbed
+from mmexplain.taps import INPUT, resolve
+
+DEFAULT_MEMORY = 512 * 2**20
+"""Bytes that one chunk of targets may take, by the engine's own estimate."""
+
+
+def run(
+    problem: Problem,
+    targets: Choice | Choose | Rows,
+    layers: Sequence[str],
+    reduce: Reduce,
+    *,
+    strategy: Strategy = "auto",
+    memory: int = DEFAULT_MEMORY,
+    create_graph: bool = False,
+    rule: ReLURule | None = None,
+    observe: Mapping[str, Observe] | None = None,
+) -> Result:
+    """Differentiate K scores of each input with respect to the outputs of the tapped layers.
+
+    Args:
+        problem: model and inputs.
+        targets: B rows of targets, or a function that makes a Choice of the features ``[B, ...]`` (a search, the
+            likeliest classes), so that predicting and explaining share one trunk forward.
+        layers: dotted names or globs; ``"input"`` stands for the photo itself.
+        reduce: called for each layer and chunk with ``(layer, activations [B, 1, C, *S], gradients [B, k, C, *S])``;
+            returns named tensors ``[B, k, ...]``. Float32 arithmetic is the reducer's business; autocast is off.
+        strategy: how K gradients are pushed through.
+        memory: bound in bytes on what one chunk of targets may take.
+        create_graph: keep the whole graph, so that the result can be trained through.
+        rule: another backward rule for ReLU.
+        observe: name → function of output and rows, e.g. probabilities; read without gradient.
+
+    Raises:
+        LayerError, ModelError, DeviceError, TargetError.
+    """
+    if strategy not in get_args(Strategy):
+        raise MMExplainError(f"unknown strategy {strategy!r}; there are: {', '.join(get_args(Strategy))}")
+    device = next(iter(problem.inputs.values())).device
+    names = [*resolve(problem.model, [layer for layer in layers if layer != INPUT])]
+    if INPUT in layers:
+        names.insert(0, INPUT)
+    # A tensor made in inference mode cannot enter a graph; a clone made outside that mode can.
+    with undisturbed(problem.model, device):
+        inputs = {name: _ordinary(value) for name, value in problem.inputs.items()}
+        context = {name: _ordinary(value) for name, value in problem.context.items()}
+        pass_ = Pass(problem, inputs, context, names, reduce, create_graph, rule, observe or {})
+        return pass_.run(
+            targets if isinstance(targets, Choice) or callable(targets) else Choice(targets), strategy, memory
+        )
+
+
+def _ordinary(value: Tensor) -> Tensor:
+    return value.clone() if value.is_inference() else value

@@ -1,0 +1,210 @@
+"""From a task, a batch and method names to Explanations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmexplain.engine import DEFAULT_MEMORY, run
+from mmexplain.errors import MethodError
+from mmexplain.explanation import Explanation, MapKey
+from mmexplain.methods.registry import DEFAULT_METHOD, Method, get, select
+from mmexplain.methods.relu_rules import ReLURule
+from mmexplain.moments import softmax_moments
+from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Strategy
+from mmexplain.taps import INPUT
+
+if TYPE_CHECKING:
+    from mmexplain.tasks.base import Batch, Task
+
+ATTENTION = "attention"
+"""Layer name under which a model's own attention is filed."""
+
+
+@dataclass
+class _Plan:
+    """The gradient passes that a set of methods needs: one for each backward rule of ReLU."""
+
+    methods: list[Method]
+    layers: list[str]
+    pixel_factors: dict[str, Method] = field(default_factory=dict)
+
+    def passes(self) -> dict[ReLURule | None, tuple[list[Method], list[Method]]]:
+        """rule → (methods at layers, methods at the input) that one pass serves, factors of products included."""
+        found: dict[ReLURule | None, tuple[list[Method], list[Method]]] = {None: ([], [])}
+        for method in self._elementary():
+            layer, pixel = found.setdefault(method.rule, ([], []))
+            (pixel if method.space == "pixel" else layer).append(method)
+        return found
+
+    def _elementary(self) -> list[Method]:
+        names: dict[str, Method] = {}
+        for method in self.methods:
+            for part in method.factors or (method.name,):
+                names.setdefault(part, get(part))
+        return [method for method in names.values() if method.space in ("layer", "pixel") and not method.moments]
+
+
+def explain(
+    task: Task,
+    batch: Batch,
+    targets: Choice | Choose | Rows,
+    *,
+    layers: Sequence[str] | None = None,
+    methods: Sequence[str] = (DEFAULT_METHOD,),
+    strategy: Strategy = "auto",
+    memory: int = DEFAULT_MEMORY,
+    create_graph: bool = False,
+    seed: int | None = None,
+) -> list[Explanation]:
+    """Explain every input of a batch.
+
+    All methods at all layers come out of one gradient pass; guided and deconvnet ReLUs each need one more.
+
+    Args:
+        task: says how to run the model and what to differentiate.
+        batch: B prepared inputs.
+        targets: B rows of targets, or a function that makes a Choice of the features ``[B, ...]``; then predicting
+            and explaining share one forward pass through the encoder.
+        layers: dotted names or globs; the task's default layer if None.
+        methods: names from the registry.
+        strategy: see :mod:`mmexplain.engine`.
+        memory: bound in bytes on what one chunk of targets may take.
+        create_graph: keep the graph, so that the maps can be trained through.
+        seed: recorded in the provenance.
+
+    Returns:
+        One Explanation for each input. The maps stay on the model's device.
+
+    Raises:
+        MethodError: unknown, or not supported by the model.
+        LayerError, TargetError, ModelError, DeviceError: see :func:`mmexplain.engine.run`.
+    """
+    started = time.perf_counter()
+    plan = _Plan(select(methods), list(layers) if layers else [task.default_layer()])
+    problem = Problem(task.model, task.encode, task.decode, task.score, batch.inputs, batch.context)
+    options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
+
+    maps: dict[MapKey, Tensor] = {}
+    first: Result | None = None
+    for rule, (at_layers, at_input) in plan.passes().items():
+        tapped = [*([INPUT] if at_input else []), *(plan.layers if at_layers or first is None else [])]
+        observe: dict[str, Observe] = {}
+        if first is None:
+            observe["probability"] = task.probability
+            if any(method.space == "attention" for method in plan.methods):
+                observe[ATTENTION] = task.attention
+        result = run(
+            problem,
+            first.choice if first else targets,
+            tapped,
+            _reducer(at_layers),
+            rule=rule,
+            observe=observe,
+            **options,
+        )
+        first = first or result
+        for layer, named in result.reduced.items():
+            for name, value in named.items():
+                if layer != INPUT:
+                    maps[MapKey(layer, name)] = value
+                else:
+                    maps |= {MapKey(INPUT, method.name): value for method in at_input}
+    assert first is not None
+    choice = first.choice
+    problem.context = problem.context | choice.context
+
+    for method in plan.methods:
+        if method.moments:
+            maps |= _moment_maps(task, problem, choice.targets, plan.layers, method, memory)
+        elif method.space == "attention":
+            maps |= _attention_maps(task, first)
+        elif method.factors:
+            maps |= _products(maps, method)
+
+    order = {method.name: number for number, method in enumerate(plan.methods)}
+    wanted = sorted((key for key in maps if key.method in order), key=lambda key: order[key.method])
+    elapsed = time.perf_counter() - started
+    return [
+        Explanation(
+            task=task.name,
+            model=task.model_id,
+            text=choice.texts[row] if choice.texts else None,
+            targets=list(targets_of_row),
+            scores=first.scores[row, : len(targets_of_row)],
+            probabilities=_row(first.observed.get("probability"), row, len(targets_of_row)),
+            maps={key: maps[key][row, : len(targets_of_row)] for key in wanted},
+            geometry=batch.geometries[row],
+            picture=batch.pictures[row],
+            words=list(choice.words[row]) if choice.words else [],
+            provenance=_provenance(problem, strategy, seed),
+            seconds=elapsed / len(choice.targets),
+            pixel_methods=frozenset(m.name for m in plan.methods if m.space in ("pixel", "product")),
+        )
+        for row, targets_of_row in enumerate(choice.targets)
+    ]
+
+
+def _reducer(methods: list[Method]) -> Any:
+    def reduce(layer: str, activations: Tensor, gradients: Tensor) -> Mapping[str, Tensor]:
+        if layer == INPUT:
+            return {INPUT: gradients}
+        return {method.name: method.function(activations, gradients) for method in methods if method.function}
+
+    return reduce
+
+
+def _moment_maps(
+    task: Task, problem: Problem, targets: Rows, layers: Sequence[str], method: Method, memory: int
+) -> dict[MapKey, Tensor]:
+    function = method.function
+    assert function is not None
+    found = softmax_moments(problem, task.logits, targets, layers, memory=memory)
+    return {
+        MapKey(layer, method.name): function(activations, moments) for layer, (activations, moments) in found.items()
+    }
+
+
+def _attention_maps(task: Task, result: Result) -> dict[MapKey, Tensor]:
+    value = result.observed.get(ATTENTION)
+    if value is None:
+        raise MethodError(f"model {task.model_id!r} has no attention of its own to show; use 'gradcam'")
+    return {MapKey(ATTENTION, ATTENTION): value}
+
+
+def _products(maps: Mapping[MapKey, Tensor], method: Method) -> dict[MapKey, Tensor]:
+    """Upsampled layer maps times pixel gradients: ``[B, K, *S]``, ``[B, K, C, *P]`` → ``[B, K, C, *P]``."""
+    assert method.factors is not None
+    cam_name, pixel_name = method.factors
+    pixels = maps[MapKey(INPUT, pixel_name)]
+    size = pixels.shape[3:]
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return {
+        MapKey(key.layer, method.name): functional.interpolate(cam, size=size, mode=mode).unsqueeze(2) * pixels
+        for key, cam in maps.items()
+        if key.method == cam_name
+    }
+
+
+def _row(value: Tensor | None, row: int, count: int) -> Tensor | None:
+    return None if value is None else value[row, :count].float()
+
+
+def _provenance(problem: Problem, strategy: Strategy, seed: int | None) -> dict[str, Any]:
+    image = problem.inputs[problem.image]
+    return {
+        "mmexplain": version("mmexplain"),
+        "torch": torch.__version__,
+        "device": str(image.device),
+        "dtype": str(image.dtype).removeprefix("torch."),
+        "input_shape": list(image.shape[1:]),
+        "strategy": strategy,
+        "seed": seed,
+    }

@@ -1,0 +1,295 @@
+"""An Explanation: raw signed maps for every target, with all that is needed to show and to trust them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mmexplain.errors import InputError, LayerError, MethodError, TargetError, did_you_mean
+from mmexplain.geometry import Geometry
+from mmexplain.targets import Target
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMAT = "mmexplain.explanation/1"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The photo as people see it.
+
+    Attributes:
+        pixels: ``[h, w, 3]`` uint8 RGB, upright; large photos are reduced for display (the geometry keeps the
+            original size).
+        source: path or name it came from, None for an image given in memory.
+    """
+
+    pixels: Tensor
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class MapKey:
+    """Which map: the layer it was read at ("input" for pixel gradients) and the method."""
+
+    layer: str
+    method: str
+
+
+@dataclass
+class Explanation:
+    """Maps of K targets of one input.
+
+    Attributes:
+        task: name of the task ("classify", "caption").
+        model: model identifier as the user gave it.
+        text: the caption or question that the targets point into; None where there is none.
+        targets: the K targets.
+        scores: ``[K]`` float32, the differentiated numbers (logits, log-probabilities).
+        probabilities: ``[K]`` float32, or None.
+        maps: ``MapKey`` → ``[K, *S]`` raw signed maps at the layer's resolution, or ``[K, C, H, W]`` for
+            pixel-space methods (see ``pixel_methods``). On the device where they were made.
+        geometry: how the model's input lies over the original file.
+        picture: the photo, for display.
+        words: every word of ``text`` as shown, in order; text targets index into it.
+        provenance: versions, seed, device, preprocessing: what it takes to make it again.
+        seconds: wall-clock time of the explanation.
+        pixel_methods: names of methods whose maps carry a channel axis.
+    """
+
+    task: str
+    model: str
+    text: str | None
+    targets: list[Target]
+    scores: Tensor
+    probabilities: Tensor | None
+    maps: dict[MapKey, Tensor]
+    geometry: Geometry
+    picture: Picture
+    words: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    pixel_methods: frozenset[str] = frozenset()
+
+    @property
+    def layers(self) -> list[str]:
+        """Layers that have maps, in the order they were asked for."""
+        return list(dict.fromkeys(key.layer for key in self.maps))
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods that have maps, in the order they were asked for."""
+        return list(dict.fromkeys(key.method for key in self.maps))
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def find(self, target: int | str | Target) -> int:
+        """Number of a target, given as a number, a label or itself.
+
+        Raises:
+            TargetError: nothing of that name was explained.
+        """
+        if isinstance(target, Target):
+            target = target.label
+        if isinstance(target, str):
+            for number, candidate in enumerate(self.targets):
+                if candidate.label.casefold() == target.casefold():
+                    return number
+            labels = [candidate.label for candidate in self.targets]
+            raise TargetError(f"{target!r} is not among the explained targets{did_you_mean(target, labels)}")
+        if not -len(self.targets) <= target < len(self.targets):
+            raise TargetError(f"target {target} is out of range: {len(self.targets)} were explained")
+        return target % len(self.targets)
+
+    def key(self, layer: str | None = None, method: str | None = None) -> MapKey:
+        """The map that (layer, method) name; the first that fits where one is left out.
+
+        Raises:
+            LayerError, MethodError: no such map was made.
+        """
+        for key in self.maps:
+            if layer in (None, key.layer) and method in (None, key.method):
+                return key
+        if method is not None and method not in self.methods:
+            raise MethodError(f"no map was made by {method!r}; there are: {', '.join(self.methods)}")
+        raise LayerError(f"no map was made at layer {layer!r}; there are: {', '.join(self.layers)}")
+
+    def map(self, target: int | str | Target = 0, layer: str | None = None, method: str | None = None) -> Tensor:
+        """Raw signed map ``[*S]`` of one target at the layer's own resolution. Pixel-space methods are reduced
+        over colour by the value of largest magnitude, so that the sign survives."""
+        key = self.key(layer, method)
+        values = self.maps[key][self.find(target)]
+        if key.method in self.pixel_methods:
+            strongest = values.abs().argmax(dim=0, keepdim=True)
+            values = values.gather(0, strongest)[0]
+        return values
+
+    def heatmap(self, target: int | str | Target = 0, layer: str | None = None, method: str | None = None) -> Tensor:
+        """The map ``[H, W]`` in the pixels of the original file: float32, signed, not normalised, NaN where the
+        model never looked (cropped borders)."""
+        return self.geometry.to_original(self.map(target, layer, method).float())
+
+    def peak(
+        self, target: int | str | Target = 0, layer: str | None = None, method: str | None = None
+    ) -> tuple[int, int] | None:
+        """``(x, y)`` of the map's maximum in pixels of the original file; None for a flat map.
+
+        The map is upsampled bilinearly to the model's input, as the localisation protocols do, and the centre of
+        the maximal input pixel is carried over to the file."""
+        values = self.map(target, layer, method).float()
+        if not bool((values.max() > values.min()).item()):
+            return None
+        return self.geometry.peak(values)
+
+    def show(self, **options: Any) -> Any:
+        """A matplotlib figure of the maps over the photo; see :func:`mmexplain.render.figure`."""
+        from mmexplain.render import figure
+
+        return figure(self, **options)
+
+    def overlay(
+        self,
+        target: int | str | Target = 0,
+        layer: str | None = None,
+        method: str | None = None,
+        **options: Any,
+    ) -> Image:
+        """The map blended over the photo; see :func:`mmexplain.render.overlay`."""
+        from mmexplain.render import overlay
+
+        return overlay(self, target, layer, method, **options)
+
+    def _repr_html_(self) -> str:
+        from mmexplain.render import notebook_html
+
+        return notebook_html(self)
+
+    def to_json(self, files: list[str] | None = None) -> dict[str, Any]:
+        """The record printed by ``--json``, the same for every task: one entry per target, layer and method."""
+        targets = []
+        for key in self.maps:
+            for number, target in enumerate(self.targets):
+                peak = self.peak(number, key.layer, key.method)
+                targets.append(
+                    {
+                        "label": target.label,
+                        "kind": target.kind,
+                        "index": target.index,
+                        "content": target.content,
+                        "score": float(self.scores[number]),
+                        "probability": None if self.probabilities is None else float(self.probabilities[number]),
+                        "layer": key.layer,
+                        "method": key.method,
+                        "peak": None if peak is None else list(peak),
+                    }
+                )
+        return {
+            "task": self.task,
+            "model": self.model,
+            "input": self.picture.source,
+            "text": self.text,
+            "targets": targets,
+            "files": list(files or []),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write to ``path``; the suffix chooses: ``.safetensors`` (everything, read back by :meth:`load`),
+        ``.html`` (report) or ``.png`` (figure).
+
+        Raises:
+            InputError: another suffix, or a folder that does not exist.
+        """
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {str(path)!r}: the folder {str(path.parent)!r} does not exist")
+        match path.suffix.lower():
+            case ".safetensors":
+                self._save_tensors(path)
+            case ".html":
+                from mmexplain.render import save_report
+
+                save_report([self], path)
+            case ".png":
+                from mmexplain.render import save_figure
+
+                save_figure(self, path)
+            case suffix:
+                raise InputError(f"cannot save as {suffix!r}: use .safetensors, .html or .png")
+        return path
+
+    def _save_tensors(self, path: Path) -> None:
+        from safetensors.torch import save
+
+        tensors = {f"map.{i}": value.detach().cpu().contiguous() for i, value in enumerate(self.maps.values())}
+        tensors["scores"] = self.scores.detach().float().cpu().contiguous()
+        tensors["picture"] = self.picture.pixels.cpu().contiguous()
+        if self.probabilities is not None:
+            tensors["probabilities"] = self.probabilities.detach().float().cpu().contiguous()
+        record = {
+            "format": FORMAT,
+            "task": self.task,
+            "model": self.model,
+            "text": self.text,
+            "targets": [target.to_dict() for target in self.targets],
+            "keys": [[key.layer, key.method] for key in self.maps],
+            "geometry": self.geometry.to_dict(),
+            "source": self.picture.source,
+            "words": self.words,
+            "provenance": self.provenance,
+            "seconds": self.seconds,
+            "pixel_methods": sorted(self.pixel_methods),
+        }
+        # Written beside and renamed, so that an interrupted save leaves no half file under the final name.
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(save(tensors, {"mmexplain": json.dumps(record)}))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Explanation:
+        """Read what :meth:`save` wrote as ``.safetensors``. Nothing in the file is executed.
+
+        Raises:
+            InputError: the file is missing, damaged or not an explanation.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata: Mapping[str, str] = file.metadata() or {}
+                record = json.loads(metadata["mmexplain"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if record["format"] != FORMAT:
+                raise InputError(f"{str(path)!r} has format {record['format']!r}; this version reads {FORMAT!r}")
+            return cls(
+                task=record["task"],
+                model=record["model"],
+                text=record["text"],
+                targets=[Target.from_dict(target) for target in record["targets"]],
+                scores=tensors["scores"],
+                probabilities=tensors.get("probabilities"),
+                maps={MapKey(*key): tensors[f"map.{i}"] for i, key in enumerate(record["keys"])},
+                geometry=Geometry.from_dict(record["geometry"]),
+                picture=Picture(tensors["picture"], record["source"]),
+                words=record["words"],
+                provenance=record["provenance"],
+                seconds=record["seconds"],
+                pixel_methods=frozenset(record["pixel_methods"]),
+            )
+        except FileNotFoundError:
+            raise InputError(f"no such file: {str(path)!r}") from None
+        except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+            raise InputError(f"{str(path)!r} is not a saved explanation, or is damaged ({error})") from None
+
+    def each_map(self) -> Iterator[tuple[MapKey, int, Tensor]]:
+        """Every (key, target number, raw map)."""
+        for key in self.maps:
+            for number in range(len(self.targets)):
+                yield key, number, self.map(number, key.layer, key.method)

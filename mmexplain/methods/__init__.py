@@ -1,0 +1,30 @@
+"""Methods: pure functions from activations and gradients to maps, and the registry that lists them."""
+
+from mmexplain.methods.class_activation import (
+    SoftmaxMoments,
+    cam,
+    counterfactual_gradcam,
+    gradcam,
+    gradcam_pp,
+    gradcam_pp_normalized,
+    gradcam_pp_softmax,
+)
+from mmexplain.methods.registry import DEFAULT_METHOD, METHODS, Method, get, select
+from mmexplain.methods.relu_rules import ReLURule, relu_rule
+
+__all__ = [
+    "DEFAULT_METHOD",
+    "METHODS",
+    "Method",
+    "ReLURule",
+    "SoftmaxMoments",
+    "cam",
+    "counterfactual_gradcam",
+    "get",
+    "gradcam",
+    "gradcam_pp",
+    "gradcam_pp_normalized",
+    "gradcam_pp_softmax",
+    "relu_rule",
+    "select",
+]

@@ -1,0 +1,81 @@
+"""What the engine is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from mmexplain.errors import ModelError
+from mmexplain.targets import Target
+
+Strategy = Literal["auto", "expand", "vjp", "loop"]
+Rows = Sequence[Sequence[Target]]
+Choose = Callable[[Tensor], "Choice"]
+Reduce = Callable[[str, Tensor, Tensor], Mapping[str, Tensor]]
+Observe = Callable[[Any, Rows], "Tensor | None"]
+
+
+@dataclass
+class Choice:
+    """The targets of B inputs, and what the choice of them brought along.
+
+    Attributes:
+        targets: B rows of targets, possibly of different lengths.
+        context: tensors ``[B, ...]`` that join the problem's context: the caption found by a search, say.
+        texts: for each input the text that its targets point into.
+        words: for each input the words of that text, as shown.
+    """
+
+    targets: Rows
+    context: dict[str, Tensor] = field(default_factory=dict)
+    texts: Sequence[str | None] | None = None
+    words: Sequence[list[str]] | None = None
+
+
+@dataclass
+class Problem:
+    """What is differentiated: a model in two steps and the inputs to run it on.
+
+    Attributes:
+        model: holds the tapped layers.
+        encode: inputs of B rows → features ``[B, ...]``.
+        decode: features and context of R rows → output.
+        score: output and R rows of targets → ``[R, K]``.
+        inputs: name → ``[B, ...]``; the first floating tensor with four or more axes is the photo (or clip).
+        context: name → ``[B, ...]``.
+    """
+
+    model: nn.Module
+    encode: Callable[[dict[str, Tensor]], Tensor]
+    decode: Callable[[Tensor, dict[str, Tensor]], Any]
+    score: Callable[[Any, Rows], Tensor]
+    inputs: dict[str, Tensor]
+    context: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def image(self) -> str:
+        """Name of the input that holds the photo."""
+        for name, value in self.inputs.items():
+            if value.is_floating_point() and value.ndim >= 4:
+                return name
+        raise ModelError("no input of the model is a photo: expected a floating tensor [B, C, *S]")
+
+
+@dataclass
+class Result:
+    """What came out, for B inputs and K targets each (rows with fewer targets are padded with their last one).
+
+    Attributes:
+        choice: the targets of each input, not padded, and what came with them.
+        scores: ``[B, K]`` float32.
+        reduced: layer → name → ``[B, K, ...]``, what ``reduce`` made of activations and gradients.
+        observed: name → ``[B, K, ...]``, what was read off the output beside the scores.
+    """
+
+    choice: Choice
+    scores: Tensor
+    reduced: dict[str, dict[str, Tensor]]
+    observed: dict[str, Tensor]

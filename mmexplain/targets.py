@@ -1,0 +1,64 @@
+"""What is explained: one differentiable number of the model's output, with a name for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+Kind = Literal["word", "span", "caption", "answer", "class", "action", "contrast"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing the model said, or is made to consider.
+
+    Attributes:
+        label: the name shown to people ("dog", "a red frisbee", "tiger cat rather than boxer").
+        kind: what sort of target it is, see :data:`KINDS`.
+        ids: the model's own numbers for it: a class index, or the token ids of a word, span or caption.
+        index: position of the (first) word in the text, counted from 0; None where there is no text.
+        content: False for a function word ("a", "of"), which is seldom *about* a place in the photo.
+        versus: for a contrast, the target that this one is held against; the score is the difference.
+    """
+
+    label: str
+    kind: Kind
+    ids: tuple[int, ...] = ()
+    index: int | None = None
+    content: bool = True
+    versus: Target | None = None
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """First and one-past-last word position of a text target; None without a text."""
+        return None if self.index is None else (self.index, self.index + len(self.ids))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able form; :meth:`from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Target:
+        """Inverse of :meth:`to_dict`."""
+        versus = record.get("versus")
+        return cls(
+            label=record["label"],
+            kind=record["kind"],
+            ids=tuple(record["ids"]),
+            index=record["index"],
+            content=record["content"],
+            versus=cls.from_dict(versus) if versus else None,
+        )
+
+
+def contrast(target: Target, versus: Target) -> Target:
+    """``target`` rather than ``versus``: its score is the difference of the two scores."""
+    return Target(
+        label=f"{target.label} rather than {versus.label}",
+        kind="contrast",
+        ids=target.ids,
+        index=target.index,
+        content=target.content,
+        versus=versus,
+    )

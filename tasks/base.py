@@ -1,0 +1,98 @@
+"""The Task contract: the only thing that knows what a model's output means."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmexplain.explanation import Picture
+from mmexplain.geometry import Geometry
+from mmexplain.targets import Target
+
+
+@dataclass
+class Batch:
+    """Tensors of B inputs.
+
+    ``inputs`` feeds the part of the model before the tapped layers (photos, clips) and is run once. ``context``
+    is read after them (the words of a caption, a question); the engine repeats its rows, once per target.
+
+    Attributes:
+        inputs: name → ``[B, ...]``.
+        context: name → ``[B, ...]``.
+        geometries: for each input, how its tensor lies over the original file.
+        pictures: for each input, the photo for display and where it came from.
+    """
+
+    inputs: dict[str, Tensor]
+    context: dict[str, Tensor] = field(default_factory=dict)
+    geometries: list[Geometry] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return next(iter(self.inputs.values())).shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on ``device``."""
+        return Batch(
+            {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()},
+            {name: value.to(device, non_blocking=True) for name, value in self.context.items()},
+            self.geometries,
+            self.pictures,
+        )
+
+
+class Task(ABC):
+    """What the engine asks of a task.
+
+    A subclass says how a request becomes tensors (:meth:`prepare`), how the model runs in two steps
+    (:meth:`encode`, :meth:`decode`) and which number to differentiate (:meth:`score`). It computes no gradient.
+
+    The two steps are what makes K targets cheap: ``encode`` runs once for a photo; ``decode`` is small (or nothing)
+    and runs over features repeated K times. A plain classifier encodes to its logits and decodes them unchanged.
+    """
+
+    name: ClassVar[str]
+    model: nn.Module
+    model_id: str
+
+    @abstractmethod
+    def prepare(self, *args: Any, **kwargs: Any) -> Batch:
+        """Requests (paths, PIL images, texts) → one batch on the model's device."""
+
+    @abstractmethod
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Run the part of the model that sees the photo: ``inputs`` of B rows → features ``[B, ...]``."""
+
+    def decode(self, features: Tensor, context: dict[str, Tensor]) -> Any:
+        """Run the rest: features and context of R rows → output. R is B or B·K: rows must not mix."""
+        return features
+
+    def forward(self, inputs: dict[str, Tensor], context: dict[str, Tensor]) -> Any:
+        """The whole model."""
+        return self.decode(self.encode(inputs), context)
+
+    @abstractmethod
+    def score(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor:
+        """Differentiable scores ``[R, K]`` of ``targets[r][k]`` (every row has the same K)."""
+
+    def probability(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor | None:
+        """Probabilities ``[R, K]`` for people to read, or None where the model has none."""
+        return None
+
+    def logits(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor | None:
+        """Logits ``[R, K, V]`` of the softmax that each target is one outcome of, or None without a softmax."""
+        return None
+
+    def attention(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor | None:
+        """The model's own attention over the photo for each target, ``[R, K, *S]``, or None without one."""
+        return None
+
+    @abstractmethod
+    def default_layer(self) -> str:
+        """Dotted name of the layer that is explained when the user names none."""

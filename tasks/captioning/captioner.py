@@ -1,0 +1,79 @@
+"""What a captioner must be able to do to be explained: the bundled ones do it, and so can a user's own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Words(Protocol):
+    """The words that a captioner knows. :class:`~mmexplain.tasks.captioning.vocabulary.Vocabulary` is one."""
+
+    tokens: list[str]
+
+    @property
+    def end(self) -> int:
+        """Number of the token that ends a caption."""
+        ...
+
+
+@dataclass(frozen=True)
+class WordList:
+    """The simplest :class:`Words`: the token with number i reads ``tokens[i]``; ``end`` ends a caption."""
+
+    tokens: list[str]
+    end: int
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """What a decoder knew when it said each of T tokens, for R captions.
+
+    Attributes:
+        hidden: ``[R, T, D]``; row t is what the t-th token is predicted from.
+        attention: ``[R, T, h, w]``, the model's own attention, or None.
+    """
+
+    hidden: Tensor
+    attention: Tensor | None = None
+
+
+class CaptionerAdapter(nn.Module):
+    """Base of a user's own adapter: wrap the model and say three things.
+
+    Keep the wrapped model as an attribute, so that its layers can be named; set ``vocabulary``; write :meth:`encode`
+    and :meth:`decode`. The scores are differentiated with respect to layers that run inside :meth:`encode`. Override
+    :meth:`generate` to search the way your model does.
+    """
+
+    vocabulary: Words
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Photos ``[B, 3, H, W]`` → features ``[B, ...]`` that the decoder reads."""
+
+    @abstractmethod
+    def decode(self, features: Tensor, tokens: Tensor) -> Tensor | DecoderOutput:
+        """Teacher forcing: features of R photos and the tokens ``[R, T]`` that are said → what each token is predicted
+        from: logits ``[R, T, V]``, or a :class:`DecoderOutput` if :meth:`project` makes the logits. Row t may depend
+        on the tokens before t only."""
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """What :meth:`decode` returned for some steps ``[N, D]`` → logits ``[N, V]``."""
+        return hidden
+
+    def generate(self, features: Tensor, beam: int, max_length: int) -> list[list[int]]:
+        """A caption for each photo: its tokens without the end token. Here the likeliest word at each step, whatever
+        ``beam`` says."""
+        tokens = torch.full((len(features), 1), self.vocabulary.end, device=features.device)
+        for step in range(max_length):
+            output = self.decode(features, tokens)
+            hidden = output if isinstance(output, Tensor) else output.hidden
+            tokens[:, step] = self.project(hidden[:, step]).argmax(-1)
+            tokens = torch.cat([tokens, torch.full_like(tokens[:, :1], self.vocabulary.end)], 1)
+        rows = tokens.tolist()
+        return [row[: row.index(self.vocabulary.end)] for row in rows]

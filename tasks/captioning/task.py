@@ -1,0 +1,216 @@
+"""Captioning: every word of a caption is a target of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmexplain.errors import InputError, ModelError
+from mmexplain.explainer import explain
+from mmexplain.explanation import Explanation
+from mmexplain.io import Photo, display, load_image
+from mmexplain.preprocess import Preprocess
+from mmexplain.problem import Choice
+from mmexplain.taps import suggest
+from mmexplain.targets import Target
+from mmexplain.tasks.base import Batch, Task
+from mmexplain.tasks.captioning.captioner import DecoderOutput
+from mmexplain.tasks.captioning.phrases import Phrasing
+from mmexplain.tasks.captioning.search import beam_search
+
+
+MAX_LENGTH = 20
+"""Words at which a search gives up waiting for the end of a caption."""
+
+
+class Captioning(Task):
+    """A captioner, its photos and the words it says.
+
+    The score of a word is its log-probability given the words before it; of a span or the whole caption, their sum; of
+    a contrast, the difference at the same place. All come from one teacher-forced pass over the caption.
+
+    Args:
+        captioner: one of the bundled models, or a user's
+            :class:`~mmexplain.tasks.captioning.captioner.CaptionerAdapter`.
+        preprocess: photo → tensor, with its geometry.
+        layer: layer to explain by default; found by a look at the encoder if None.
+        model_id: name of the model in what is shown and saved.
+    """
+
+    name: ClassVar[str] = "caption"
+
+    def __init__(
+        self, captioner: nn.Module, preprocess: Preprocess, *, layer: str | None = None, model_id: str | None = None
+    ) -> None:
+        self.model = captioner
+        self.captioner: Any = captioner
+        self.preprocess = preprocess
+        self.model_id = model_id if model_id is not None else type(captioner).__name__
+        self.phrasing = Phrasing(self.captioner.vocabulary)
+        self._layer = layer
+
+    # -- the model --------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where photos are sent."""
+        return next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
+
+    def prepare(self, images: Any) -> Batch:
+        """One photo or a sequence of them (whatever :func:`mmexplain.io.load_image` takes) → a batch whose input
+        ``image`` is ``[B, 3, h, w]``.
+
+        Raises:
+            InputError: a photo that cannot be read.
+        """
+        several = isinstance(images, (list, tuple))
+        photos = [
+            image if isinstance(image, Photo) else load_image(image) for image in (images if several else [images])
+        ]
+        if not photos:
+            raise InputError("no photo was given")
+        tensors, geometries = zip(*(self.preprocess(photo.image) for photo in photos), strict=True)
+        return Batch(
+            {"image": torch.stack(tensors).to(self.device)},
+            geometries=list(geometries),
+            pictures=[display(photo) for photo in photos],
+        )
+
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Features of the photos, ``[B, ...]``."""
+        features: Tensor = self.captioner.encode(inputs["image"])
+        return features
+
+    def decode(self, features: Tensor, context: dict[str, Tensor]) -> DecoderOutput:
+        """Teacher forcing over ``context["tokens"] [R, T]``."""
+        output = self.captioner.decode(features, context["tokens"])
+        return DecoderOutput(output) if isinstance(output, Tensor) else output
+
+    def generate(self, features: Tensor, beam: int, max_length: int = MAX_LENGTH) -> list[list[int]]:
+        """The best caption of each photo, without its end token."""
+        if hasattr(self.captioner, "generate"):
+            captions: list[list[int]] = self.captioner.generate(features, beam, max_length)
+            return captions
+        return [found.tokens for found in beam_search(self.captioner, features, beam, max_length)]
+
+    def default_layer(self) -> str:
+        """The last layer of the encoder that still has a grid, found by running it once on an empty photo."""
+        if self._layer is None:
+            height, width = self.preprocess.size
+            empty = torch.zeros(1, 3, height, width, device=self.device)
+            self._layer = suggest(self.model, lambda: self.captioner.encode(empty), (height, width))
+        return self._layer
+
+    # -- scores -----------------------------------------------------------------------------------------------------
+
+    def score(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
+        """Log-probabilities ``[R, K]``. Only the steps that are scored are projected onto the vocabulary."""
+        own = self._log_probability(output, targets)
+        contrasts = [[target.versus or target for target in row] for row in targets]
+        if not any(target.versus for row in targets for target in row):
+            return own
+        against = self._log_probability(output, contrasts)
+        mask = [[target.versus is not None for target in row] for row in targets]
+        return torch.where(torch.tensor(mask, device=own.device), own - against, own)
+
+    def probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
+        """Probabilities ``[R, K]``: of a span the product of its words', of a contrast that of what was said."""
+        return self._log_probability(output, targets).exp()
+
+    def logits(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
+        """Logits over the vocabulary ``[R, K, V]`` at each target's (first) word."""
+        places = torch.tensor([[target.index or 0 for target in row] for row in targets], device=output.hidden.device)
+        rows = torch.arange(len(targets), device=places.device)[:, None]
+        logits: Tensor = self.captioner.project(output.hidden[rows, places])
+        return logits.float()
+
+    def attention(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor | None:
+        """The model's own attention ``[R, K, h, w]``, averaged over a target's words; None without attention."""
+        if output.attention is None:
+            return None
+        steps = output.attention.shape[1]
+        maps = [
+            torch.stack([output.attention[r, start : min(stop, steps)].mean(0) for start, stop in spans])
+            for r, spans in enumerate([[target.span or (0, steps) for target in row] for row in targets])
+        ]
+        return torch.stack(maps)
+
+    def _log_probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
+        count = len(targets[0])
+        steps = [
+            (r, (target.index or 0) + offset, token, r * count + k)
+            for r, row in enumerate(targets)
+            for k, target in enumerate(row)
+            for offset, token in enumerate(target.ids)
+        ]
+        rows, places, tokens, slots = torch.tensor(steps, device=output.hidden.device).unbind(1)
+        logits = self.captioner.project(output.hidden[rows, places]).float()
+        each = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        total = torch.zeros(len(targets) * count, device=each.device, dtype=each.dtype)
+        return total.index_add(0, slots, each).view(len(targets), count)
+
+    # -- explaining -------------------------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        images: Any,
+        caption: str | Sequence[str] | None = None,
+        *,
+        words: Sequence[str] | None = None,
+        whole: bool = False,
+        versus: Mapping[str, str] | None = None,
+        beam: int = 3,
+        max_length: int = MAX_LENGTH,
+        **options: Any,
+    ) -> Any:
+        """A map for every word over each photo.
+
+        The encoder runs once: the search for a caption and the explanation share its features.
+
+        Args:
+            images: one photo, or a list of photos.
+            caption: what to score; for a list of photos, one for each. None lets the model speak.
+            words: words and phrases of the caption to explain; None explains every word.
+            whole: explain the caption as a whole too.
+            versus: word → another that could stand in its place; adds the contrast of the two.
+            beam: width of the search.
+            max_length: most words that the model may say.
+            options: ``layers``, ``methods``, ``strategy`` …: see :func:`mmexplain.explain`.
+
+        Returns:
+            An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
+
+        Raises:
+            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+        """
+        several = isinstance(images, (list, tuple))
+        if beam < 1:
+            raise InputError(f"a search needs a beam of at least 1, not {beam}")
+        given = None
+        if caption is not None:
+            captions = [caption] if isinstance(caption, str) else list(caption)
+            given = [self.phrasing.read(text) for text in captions]
+            if len(given) != (len(images) if several else 1):
+                raise InputError(f"{len(given)} caption(s) for {len(images) if several else 1} photo(s)")
+        batch = self.prepare(images)
+
+        def choose(features: Tensor) -> Choice:
+            spoken = given if given is not None else self.generate(features, beam, max_length)
+            if not all(spoken):
+                raise ModelError(f"model {self.model_id!r} has no word for the photo; give a caption to be scored")
+            rows = [self.phrasing.targets(tokens, words, whole, versus) for tokens in spoken]
+            said = [[self.captioner.vocabulary.tokens[token] for token in tokens] for tokens in spoken]
+            return Choice(rows, {"tokens": self._tokens(spoken, rows)}, [" ".join(row) for row in said], said)
+
+        found: list[Explanation] = explain(self, batch, choose, **options)
+        return found if several else found[0]
+
+    def _tokens(self, spoken: Sequence[Sequence[int]], rows: Sequence[Sequence[Target]]) -> Tensor:
+        """``[B, T]`` token numbers, padded with the end token; steps after the last scored word are left out."""
+        last = max(target.span[1] for row in rows for target in row if target.span)
+        end = self.captioner.vocabulary.end
+        padded = [[*tokens, *[end] * (last - len(tokens))][:last] for tokens in spoken]
+        return torch.tensor(padded, device=self.device)

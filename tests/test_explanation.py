@@ -1,0 +1,135 @@
+"""An Explanation finds its targets, prints the record that the command line promises, and survives the disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmexplain.errors import InputError, LayerError, MethodError, TargetError
+from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.geometry import Geometry
+from mmexplain.targets import Target, contrast
+
+
+def make() -> Explanation:
+    """Two words on a 4 × 4 grid over an 80 × 40 photo of which the model saw the middle 40 × 40."""
+    dog, grass = Target("dog", "word", (7,), 1), Target("grass", "word", (9,), 4)
+    maps = torch.zeros(3, 4, 4)
+    maps[0, 1, 2] = 1.0
+    maps[1, 3, 0] = 2.0
+    maps[2] = 0.5
+    return Explanation(
+        task="caption",
+        model="toy",
+        text="a dog runs on grass",
+        targets=[dog, grass, contrast(dog, Target("cat", "word", (8,), 1))],
+        scores=torch.tensor([-0.5, -1.0, 2.0]),
+        probabilities=torch.tensor([0.61, 0.37, 0.61]),
+        maps={
+            MapKey("encoder", "gradcam"): maps,
+            MapKey("encoder", "gradcam++"): -maps,
+            MapKey("input", "guided-backprop"): torch.randn(3, 3, 16, 16),
+        },
+        geometry=Geometry.identity(40, 80).crop(0, 20, 40, 40).resize(16, 16),
+        picture=Picture(torch.zeros(40, 80, 3, dtype=torch.uint8), "photo.jpg"),
+        words=["a", "dog", "runs", "on", "grass"],
+        provenance={"seed": 0},
+        seconds=0.25,
+        pixel_methods=frozenset({"guided-backprop"}),
+    )
+
+
+def test_targets_are_found_by_number_label_and_themselves() -> None:
+    explanation = make()
+    assert explanation.find(1) == explanation.find("Grass") == explanation.find(explanation.targets[1]) == 1
+    assert explanation.find(-1) == 2
+    with pytest.raises(TargetError, match="'gras' is not among the explained targets; closest: 'grass'"):
+        explanation.find("gras")
+    with pytest.raises(TargetError, match="out of range"):
+        explanation.find(3)
+
+
+def test_maps_are_chosen_by_layer_and_method() -> None:
+    explanation = make()
+    assert explanation.map("dog")[1, 2] == 1
+    assert explanation.map("dog", method="gradcam++")[1, 2] == -1
+    with pytest.raises(MethodError, match="no map was made by 'cam'"):
+        explanation.map(0, method="cam")
+    with pytest.raises(LayerError, match="no map was made at layer 'stem'"):
+        explanation.map(0, layer="stem")
+
+
+def test_pixel_maps_keep_the_sign_of_the_strongest_colour() -> None:
+    explanation = make()
+    values = explanation.maps[MapKey("input", "guided-backprop")][0]
+    reduced = explanation.map(0, "input", "guided-backprop")
+    assert torch.equal(reduced.abs(), values.abs().amax(0))
+    assert bool(((reduced[None] == values).any(0)).all())
+
+
+def test_heatmap_and_peak_are_in_pixels_of_the_original() -> None:
+    explanation = make()
+    heatmap = explanation.heatmap("dog")
+    assert heatmap.shape == (40, 80)
+    assert heatmap[:, :20].isnan().all()
+    assert heatmap[:, 60:].isnan().all()
+    assert not heatmap[:, 20:60].isnan().any()
+    # Cell (1, 2) of the 4 × 4 grid covers x 40-50 and y 10-20 of the photo.
+    x, y = explanation.peak("dog") or (-1, -1)
+    assert 40 <= x < 50
+    assert 10 <= y < 20
+    assert explanation.peak(2) is None, "a flat map has no peak"
+
+
+def test_json_record_has_the_promised_fields() -> None:
+    record = json.loads(json.dumps(make().to_json(["a.html"])))
+    assert list(record) == ["task", "model", "input", "text", "targets", "files", "seconds"]
+    assert len(record["targets"]) == 9
+    assert set(record["targets"][0]) == {
+        "label", "kind", "index", "content", "score", "probability", "layer", "method", "peak",
+    }  # fmt: skip
+    assert record["targets"][0]["label"] == "dog"
+    assert record["targets"][2]["label"] == "dog rather than cat"
+    assert record["targets"][2]["peak"] is None
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    explanation = make()
+    loaded = Explanation.load(explanation.save(tmp_path / "e.safetensors"))
+    assert loaded.to_json() == explanation.to_json()
+    assert loaded.targets == explanation.targets
+    assert loaded.geometry == explanation.geometry
+    assert loaded.provenance == explanation.provenance
+    for key, value in explanation.maps.items():
+        assert torch.equal(loaded.maps[key], value)
+    assert list(tmp_path.iterdir()) == [tmp_path / "e.safetensors"], "no partial file stays behind"
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "missing", "other"])
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "e.safetensors"
+    make().save(path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    elif damage == "text":
+        path.write_text("no explanation")
+    elif damage == "missing":
+        path.unlink()
+    else:
+        from safetensors.torch import save_file
+
+        save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(InputError) as caught:
+        Explanation.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_suffix_and_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot save as '.gif'"):
+        make().save(tmp_path / "e.gif")
+    with pytest.raises(InputError, match="does not exist"):
+        make().save(tmp_path / "nowhere" / "e.html")

@@ -1,13 +1,11 @@
 """Where a vision-language model looked, for every thing it said.
 
-Everything below loads when it is first used: ``import mmexplain`` takes milliseconds and does not import torch.
+Everything below loads when it is first used: ``import mmexplain`` takes milliseconds and leaves torch alone.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
         ModelError,
         TargetError,
     )
-    from mmexplain.explain import explain
+    from mmexplain.explainer import explain
     from mmexplain.explanation import Explanation
     from mmexplain.geometry import Geometry
     from mmexplain.targets import Target
@@ -52,7 +50,7 @@ _MODULE_OF = {
     "Explanation": "mmexplain.explanation",
     "Geometry": "mmexplain.geometry",
     "Target": "mmexplain.targets",
-    "explain": "mmexplain.explain",
+    "explain": "mmexplain.explainer",
     "load": "mmexplain.tasks.registry",
 }
 
@@ -74,15 +72,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps ``mmexplain.explain`` the function: importing the module of that name would put itself there."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "explain" and isinstance(value, ModuleType):
-            value = value.explain
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,44 @@
+# Each target sets up what it needs on a fresh machine and is quick when repeated.
+#   make demo    a report on real photos, in demo-report/
+#   make test    the tests
+#   make lint    formatter, linter and type checker
+#   make clean   removes everything that the others made
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?= -n 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	$(BIN)/mmexplain demo --out demo-report
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	bash .ci/types $(BIN)/python
+
+clean:
+	rm -rf $(VENV) demo-report build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made $(SOURCES)
+	@echo "Installing into $(VENV): the first time this takes some minutes"
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made $(SOURCES)
+	@echo "Installing into $(VENV): the first time this takes some minutes"
+	$(PIP) -e '.[demo,test,peers]'
+	@touch $@

@@ -1,0 +1,46 @@
+"""What every test may need: quiet threads, the data folder, and skips for what a machine lacks."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # the workers share the cores: torch reads these when it is first imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+settings.register_profile("mmexplain", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("mmexplain")
+
+PEERS = ("captum", "pytorch_grad_cam", "torchcam")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real photos and texts that ``MMEXPLAIN_DATA`` names; the test is skipped where it is unset."""
+    name = os.environ.get("MMEXPLAIN_DATA")
+    if not name:
+        pytest.skip("MMEXPLAIN_DATA is not set")
+    folder = Path(name)
+    assert folder.is_dir(), f"MMEXPLAIN_DATA names {name!r}, which is not a folder"
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a CUDA device or the peers, where there are none."""
+    on_cuda = [item for item in items if item.get_closest_marker("cuda")]
+    if on_cuda:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in on_cuda:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    absent = [name for name in PEERS if find_spec(name) is None]
+    for item in items:
+        if absent and item.get_closest_marker("peers"):
+            item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(absent)} (extra `peers`)"))

@@ -29,7 +29,7 @@ from torch import Tensor
 from mmexplain.errors import MMExplainError
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import Pass
-from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy
+from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy, as_choice
 from mmexplain.surroundings import undisturbed
 from mmexplain.taps import INPUT, resolve
 
@@ -78,9 +78,7 @@ def run(
         inputs = {name: _ordinary(value) for name, value in problem.inputs.items()}
         context = {name: _ordinary(value) for name, value in problem.context.items()}
         pass_ = Pass(problem, inputs, context, names, reduce, create_graph, rule, observe or {})
-        return pass_.run(
-            targets if isinstance(targets, Choice) or callable(targets) else Choice(targets), strategy, memory
-        )
+        return pass_.run(targets if callable(targets) else as_choice(targets), strategy, memory)
 
 
 def _ordinary(value: Tensor) -> Tensor:

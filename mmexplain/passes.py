@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmexplain.errors import DeviceError, LayerError, ModelError, TargetError
 from mmexplain.methods.relu_rules import ReLURule, relu_rule
-from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy
+from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy, as_choice
 from mmexplain.recorder import Recorder
 from mmexplain.taps import INPUT, Reader, reader_for
 from mmexplain.targets import Target
@@ -65,7 +65,7 @@ class Pass:
                 choice = choose
             else:
                 with torch.no_grad():
-                    choice = choose(features.detach())
+                    choice = as_choice(choose(features.detach()))
             chunk = {
                 "auto": self._boundary_chunk,
                 "expand": self._boundary_chunk,

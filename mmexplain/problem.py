@@ -13,7 +13,7 @@ from mmexplain.targets import Target
 
 Strategy = Literal["auto", "expand", "vjp", "loop"]
 Rows = Sequence[Sequence[Target]]
-Choose = Callable[[Tensor], "Choice"]
+Choose = Callable[[Tensor], "Choice | Rows"]
 Reduce = Callable[[str, Tensor, Tensor], Mapping[str, Tensor]]
 Observe = Callable[[Any, Rows], "Tensor | None"]
 
@@ -33,6 +33,11 @@ class Choice:
     context: dict[str, Tensor] = field(default_factory=dict)
     texts: Sequence[str | None] | None = None
     words: Sequence[list[str]] | None = None
+
+
+def as_choice(targets: Choice | Rows) -> Choice:
+    """Bare rows of targets as a choice that brings nothing along."""
+    return targets if isinstance(targets, Choice) else Choice(targets)
 
 
 @dataclass

@@ -10,8 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmexplain.errors import InputError
 from mmexplain.explanation import Picture
 from mmexplain.geometry import Geometry
+from mmexplain.io import Photo, display, load_image
+from mmexplain.preprocess import Preprocess
 from mmexplain.targets import Target
 
 
@@ -45,6 +48,32 @@ class Batch:
             self.geometries,
             self.pictures,
         )
+
+
+def photo_batch(
+    images: Any, preprocess: Preprocess, device: torch.device | str, dtype: torch.dtype = torch.float32
+) -> Batch:
+    """One photo or a sequence of them → a batch whose input ``image`` is ``[B, 3, h, w]``.
+
+    Args:
+        images: whatever :func:`mmexplain.io.load_image` takes, or a list of it.
+        preprocess: photo → tensor, with its geometry.
+        device: where the tensors go.
+        dtype: floating type of the model.
+
+    Raises:
+        InputError: no photo, or one that cannot be read.
+    """
+    several = isinstance(images, (list, tuple))
+    photos = [image if isinstance(image, Photo) else load_image(image) for image in (images if several else [images])]
+    if not photos:
+        raise InputError("no photo was given")
+    tensors, geometries = zip(*(preprocess(photo) for photo in photos), strict=True)
+    return Batch(
+        {"image": torch.stack(tensors).to(device, dtype)},
+        geometries=list(geometries),
+        pictures=[Picture(display(photo), photo.source) for photo in photos],
+    )
 
 
 class Task(ABC):

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from mmexplain.errors import InputError, ModelError
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
-from mmexplain.io import Photo, display, load_image
 from mmexplain.preprocess import Preprocess
 from mmexplain.problem import Choice
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
-from mmexplain.tasks.base import Batch, Task
+from mmexplain.tasks.base import Batch, Task, photo_batch
 from mmexplain.tasks.captioning.captioner import DecoderOutput
 from mmexplain.tasks.captioning.phrases import Phrasing
 from mmexplain.tasks.captioning.search import beam_search
@@ -66,18 +65,7 @@ class Captioning(Task):
         Raises:
             InputError: a photo that cannot be read.
         """
-        several = isinstance(images, (list, tuple))
-        photos = [
-            image if isinstance(image, Photo) else load_image(image) for image in (images if several else [images])
-        ]
-        if not photos:
-            raise InputError("no photo was given")
-        tensors, geometries = zip(*(self.preprocess(photo.image) for photo in photos), strict=True)
-        return Batch(
-            {"image": torch.stack(tensors).to(self.device)},
-            geometries=list(geometries),
-            pictures=[display(photo) for photo in photos],
-        )
+        return photo_batch(images, self.preprocess, self.device)
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Features of the photos, ``[B, ...]``."""

@@ -1,0 +1,39 @@
+"""Captioning tasks by name: the bundled models and files of the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mmexplain.tasks.zoo
+from mmexplain.errors import ModelError, did_you_mean
+from mmexplain.preprocess import Preprocess
+from mmexplain.tasks.captioning.encoder import MEAN, STD
+from mmexplain.tasks.captioning.task import Captioning
+from mmexplain.tasks.captioning.weights import ARCHITECTURES, load_captioner
+
+ZOO = Path(next(iter(mmexplain.tasks.zoo.__path__)))
+DEFAULT_CAPTIONER = "show-attend-tell"
+
+
+def zoo_path(model_id: str) -> Path:
+    """Where the bundled weights of that name lie."""
+    return ZOO / f"{model_id.replace('-', '_')}.safetensors"
+
+
+def load_captioner_task(model: str = DEFAULT_CAPTIONER) -> Captioning:
+    """A bundled captioner by its id, or one saved by the training command by its path.
+
+    Photos are squashed to the model's square, as in training: nothing of them stays unseen.
+
+    Raises:
+        ModelError: no such model.
+        CheckpointError: the file does not fit.
+    """
+    path = zoo_path(model) if model in ARCHITECTURES else Path(model)
+    if not path.is_file():
+        hint = did_you_mean(model, ARCHITECTURES)
+        raise ModelError(f"no captioner {model!r}: give {' or '.join(ARCHITECTURES)}, or a .safetensors file{hint}")
+    captioner = load_captioner(path)
+    size = captioner.input_size
+    preprocess = Preprocess(resize=(size, size), mean=MEAN, std=STD)
+    return Captioning(captioner, preprocess, layer="encoder.bn2", model_id=model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -29,9 +28,6 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         if device.type == "cuda":
             stack.enter_context(_recurrent_modules_without_cudnn(model))
-        stack.enter_context(warnings.catch_warnings())
-        # vmap warns when it falls back to a loop for one operator; that is a matter of speed that auto has weighed.
-        warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
         yield
 
 

@@ -1,0 +1,5 @@
+"""``python -m mmexplain``: the command line."""
+
+from mmexplain.cli import main
+
+main()

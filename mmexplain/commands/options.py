@@ -1,0 +1,91 @@
+"""Options that the verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def examples(*lines: str) -> str:
+    """The end of a verb's help; click reflows all text but that after a line with a backspace."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every explaining verb is told.
+
+    Attributes:
+        image: path of the photo.
+        model: identifier or path; None for the verb's default.
+        methods: names from the registry.
+        layers: dotted names or globs; none for the model's default.
+        device: as the user wrote it.
+        out: file or folder to write to; None for the verb's default.
+        as_json: print the record of the result instead of a table.
+    """
+
+    image: str
+    model: str | None
+    methods: tuple[str, ...]
+    layers: tuple[str, ...]
+    device: str
+    out: str | None
+    as_json: bool
+
+
+model_option = click.option(
+    "--model", metavar="ID|PATH", help="Model, see 'mmexplain models'.  [default: the bundled one]"
+)
+device_option = click.option(
+    "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+)
+
+_OPTIONS = (
+    click.argument("image", metavar="IMAGE"),
+    model_option,
+    click.option(
+        "--method",
+        "methods",
+        metavar="NAME",
+        multiple=True,
+        default=("gradcam",),
+        show_default=True,
+        help="Repeatable; see 'mmexplain methods'.",
+    ),
+    click.option(
+        "--layer",
+        "layers",
+        metavar="NAME",
+        multiple=True,
+        help="Repeatable; a dotted name or a glob, see 'mmexplain layers'.  [default: the model's last grid]",
+    ),
+    device_option,
+    click.option(
+        "--out",
+        metavar="FILE|DIR",
+        help="FILE.html (report), FILE.png (figure), FILE.safetensors (raw maps), or a folder for all of them.  "
+        "[default: IMAGE.mmexplain.html in the current folder; nothing with --json]",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
+)
+
+
+def explaining_options(command: Command) -> Command:
+    """Give a verb the shared options, handed over as one :class:`Request`."""
+
+    @wraps(command)
+    def wrapped(**options: Any) -> Any:
+        request = Request(**{field.name: options.pop(field.name) for field in fields(Request)})
+        return command(request, **options)
+
+    decorated: Command = wrapped
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated

@@ -1,0 +1,136 @@
+"""Where a result is written: one file, or a folder with everything."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from mmexplain.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mmexplain.explanation import Explanation
+
+REPORT = "report.html"
+SUFFIXES = (".html", ".png", ".safetensors")
+MARK = b"mmexplain"
+_HEAD = 65536
+
+Made = TypeVar("Made")
+
+
+class Destination:
+    """A place that results can be written to, checked before the work begins.
+
+    Args:
+        out: file or folder; a name without a suffix, or with a slash at its end, is a folder, made if needed.
+        photo: the photo that is explained, which must survive.
+
+    Raises:
+        InputError: the kind of file is unknown, its folder is missing or closed, or a file that is not ours is there.
+    """
+
+    def __init__(self, out: str, photo: str | None = None) -> None:
+        self.path = Path(out)
+        self.photo = photo
+        self.is_folder = self.path.is_dir() or out.endswith(("/", os.sep)) or not self.path.suffix
+        if self.is_folder:
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"cannot write into {out!r}: it is a file; name a folder, or FILE{SUFFIXES[0]}")
+            _require_writable(next(folder for folder in (self.path, *self.path.parents) if folder.exists()), out)
+            return
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise InputError(
+                f"cannot write {out!r}: the name should end in {', '.join(SUFFIXES)}, or in / for a folder"
+            )
+        if not self.path.parent.is_dir():
+            raise InputError(f"cannot write {out!r}: there is no folder {str(self.path.parent)!r}")
+        _require_writable(self.path.parent, out)
+        self._spare(self.path)
+
+    def write(self, explanation: Explanation, written: list[str]) -> None:
+        """Write the explanation; the path of each file is appended to ``written`` when it is complete.
+
+        Raises:
+            InputError: the system refused; the message says why.
+        """
+        if not self.is_folder:
+            self._put(self.path, explanation.save, written)
+            return
+        self.put(REPORT, explanation.save, written)
+        for name, layer, method, number in overlay_names(explanation):
+            picture = explanation.overlay(number, layer, method)
+            self.put(name, partial(_save_png, picture), written)
+        self.put("explanation.safetensors", explanation.save, written)
+
+    def put(self, name: str, save: Callable[[Path], object], written: list[str]) -> None:
+        """Have ``save`` write the file ``name`` in the folder, which is made if needed.
+
+        Raises:
+            InputError: the system refused; the message says why.
+        """
+        _guarded(self.path, lambda path: path.mkdir(parents=True, exist_ok=True))
+        self._put(self.path / name, save, written)
+
+    def _put(self, path: Path, save: Callable[[Path], object], written: list[str]) -> None:
+        self._spare(path)
+        _guarded(path, save)
+        written.append(str(path))
+
+    def _spare(self, path: Path) -> None:
+        """Only what mmexplain wrote before may be replaced."""
+        if not path.exists():
+            return
+        if path.is_dir():
+            raise InputError(f"cannot write {str(path)!r}: it is a folder")
+        if self.photo is not None and Path(self.photo).exists() and path.samefile(self.photo):
+            raise InputError(f"{str(path)!r} is the photo itself; write to another name")
+        with _guarded(path, lambda readable: readable.open("rb")) as file:
+            head = file.read(_HEAD)
+        if head and MARK not in head.lower():
+            raise InputError(f"{str(path)!r} exists and is not from mmexplain; remove it or choose another name")
+
+
+def overlay_names(explanation: Explanation) -> list[tuple[str, str, str, int]]:
+    """``(file name, layer, method, target number)`` of every map; names are safe on any file system."""
+    several_layers, several_methods = len(explanation.layers) > 1, len(explanation.methods) > 1
+    names = []
+    for key in explanation.maps:
+        for number, target in enumerate(explanation.targets):
+            parts = [f"{number:02d}", target.label]
+            parts += [key.method] if several_methods else []
+            parts += [key.layer] if several_layers else []
+            names.append(("_".join(map(_safe, parts)) + ".png", key.layer, key.method, number))
+    return names
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")[:40] or "unnamed"
+
+
+def _save_png(picture: Image, path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Software", MARK.decode())
+    picture.save(path, pnginfo=info)
+
+
+def _require_writable(folder: Path, out: str) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {out!r}: the folder {str(folder)!r} does not allow it")
+
+
+def _guarded(path: Path, action: Callable[[Path], Made]) -> Made:
+    try:
+        return action(path)
+    except OSError as error:
+        reason = (error.strerror or str(error) or type(error).__name__).lower()
+        hint = "; free some space" if error.errno == errno.ENOSPC else ""
+        raise InputError(f"cannot write {str(path)!r}: {reason}{hint}") from None

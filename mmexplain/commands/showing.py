@@ -1,0 +1,44 @@
+"""``demo``: the whole thing on sample photos."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import webbrowser
+from pathlib import Path
+
+import click
+
+from mmexplain.commands.options import examples
+from mmexplain.commands.output import REPORT, Destination
+
+
+@click.command(
+    short_help="Explain sample photos and show the report.",
+    epilog=examples("mmexplain demo", "mmexplain demo --out /tmp/report"),
+)
+@click.option(
+    "--out", metavar="DIR", default="mmexplain-demo", show_default=True, help="Folder of the report, made if needed."
+)
+def demo(out: str) -> None:
+    """Caption and classify sample photos, and write one report on all of them to DIR/report.html.
+
+    Needs no network. The photos come with packages that the extra "demo" installs.
+    """
+    destination = Destination(out if out.endswith(("/", os.sep)) else f"{out}/")
+    from mmexplain.demo import run
+
+    started = time.perf_counter()
+    written: list[str] = []
+    explanations = run(lambda save: destination.put(REPORT, save, written))
+    for explanation in explanations:
+        shown = explanation.text or ", ".join(target.label for target in explanation.targets)
+        click.echo(f"{Path(explanation.picture.source or '').name}: {shown}")
+    click.echo(f"\nwrote {written[0]}  ({len(explanations)} photos, {time.perf_counter() - started:.0f} s)")
+    if sys.stdout.isatty() and _has_display():
+        webbrowser.open(Path(written[0]).resolve().as_uri())
+
+
+def _has_display() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,66 @@
+"""Colour tables: perceptually uniform, safe for colour-blind readers, with an opacity that grows with the value."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmexplain.errors import InputError, did_you_mean
+
+SEQUENTIAL = "inferno"
+"""Default for maps of evidence (0 to 1)."""
+
+DIVERGING = "PuOr_r"
+"""Default for signed maps (-1 to 1): purple against, orange for; told apart with every kind of colour vision."""
+
+LEVELS = 256
+
+
+@lru_cache(maxsize=32)
+def rgb_table(name: str) -> NDArray[np.uint8]:
+    """``[256, 3]`` uint8 colours of a matplotlib colour map.
+
+    Raises:
+        InputError: matplotlib has no colour map of that name.
+    """
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        raise InputError(f"unknown colour map {name!r}{did_you_mean(name, colormaps)}")
+    colours = np.asarray(colormaps[name](np.linspace(0.0, 1.0, LEVELS)))[:, :3]
+    table = np.round(colours * 255).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+@lru_cache(maxsize=32)
+def rgba_table(name: str, signed: bool) -> NDArray[np.uint8]:
+    """``[256, 4]`` uint8: the colour map with an opacity that leaves the photo legible where the map says little.
+
+    Unsigned tables run from value 0 to 1, signed ones from -1 to 1. The darkest fifth of an unsigned colour map is
+    left out: black veils would look like shadows in the photo.
+    """
+    colours = rgb_table(name)
+    position = np.linspace(0.0, 1.0, LEVELS)
+    if signed:
+        strength = np.abs(2 * position - 1)
+        index = np.arange(LEVELS)
+    else:
+        strength = position
+        dark = float(colours[0].mean()) < float(colours[-1].mean())
+        stretched = 0.2 + 0.8 * position if dark else position
+        index = np.round(stretched * (LEVELS - 1)).astype(int)
+    opacity = np.clip(strength / 0.6, 0.0, 1.0) ** 1.2
+    table = np.concatenate([colours[index], np.round(opacity * 255).astype(np.uint8)[:, None]], axis=1)
+    table.setflags(write=False)
+    return table
+
+
+def css_gradient(name: str, signed: bool, stops: int = 13) -> str:
+    """The table as a CSS ``linear-gradient`` from left to right, for legends."""
+    table = rgba_table(name, signed)
+    chosen = table[np.linspace(0, LEVELS - 1, stops).round().astype(int)]
+    listed = ", ".join(f"rgb({r} {g} {b} / {a / 255:.2f})" for r, g, b, a in chosen.tolist())
+    return f"linear-gradient(90deg, {listed})"

@@ -1,0 +1,45 @@
+"""Pictures as data URIs, small enough to keep dozens of maps in one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmexplain.render.colors import LEVELS
+from mmexplain.render.heat import Heat
+from mmexplain.render.overlay import levels, paint, table_of
+
+STEPS = 128
+
+
+def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    """``image`` encoded as ``kind`` ("png", "jpeg") in a ``data:`` URI; options go to Pillow."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind.upper(), optimize=True, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def photo_uri(photo: Image.Image, max_side: int, quality: int = 84) -> str:
+    """An RGB photo reduced to ``max_side`` as a JPEG data URI."""
+    reduced = photo.copy()
+    reduced.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return data_uri(reduced, "jpeg", quality=quality)
+
+
+def heat_uri(shown: Heat, box: tuple[int, int, int, int]) -> str:
+    """The part ``(left, top, right, bottom)`` of a painted map as a data URI.
+
+    Scalar maps become a PNG whose palette *is* the colour table with its opacity; half of its levels halve the file
+    and cannot be told from all. Pixel-space maps are noisy and opaque: JPEG.
+    """
+    if shown.kind == "pixels":
+        return data_uri(paint(shown).convert("RGB").crop(box), "jpeg", quality=80)
+    table = table_of(shown)[np.round(np.linspace(0, LEVELS - 1, STEPS)).astype(int)]
+    steps = np.round(levels(shown) * ((STEPS - 1) / (LEVELS - 1))).astype(np.uint8)
+    picture = Image.fromarray(steps).crop(box)
+    picture.putpalette(table[:, :3].tobytes())
+    return data_uri(picture, "png", transparency=table[:, 3].tobytes())

@@ -1,0 +1,73 @@
+"""Numbers and foreign strings made fit to be read."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+FAINTEST = 4.0
+"""Words of probability e⁻⁴ (2 %) and less get the faintest colour."""
+
+
+def clean(text: object) -> str:
+    """``text`` without what would break a page or a figure: control characters, lone surrogates, line breaks.
+
+    Bidirectional overrides go too: a file name must not be able to rearrange the words around it.
+    """
+    shown = []
+    for character in str(text):
+        category = unicodedata.category(character)
+        if character in "\u200c\u200d":  # joiners: part of how some scripts and emoji are written
+            shown.append(character)
+        elif character.isspace() or category == "Cc":
+            shown.append(" ")
+        elif category == "Cs":
+            shown.append("\ufffd")
+        elif category != "Cf":
+            shown.append(character)
+    return " ".join("".join(shown).split())
+
+
+def percent(probability: float | None) -> str:
+    """``0.834`` → ``"83%"``; "" for None, "–" where it is not a number."""
+    if probability is None:
+        return ""
+    if not math.isfinite(probability):
+        return "–"
+    value = 100 * probability
+    if value >= 99.95:
+        return "100%"
+    if value >= 99 or 0.1 <= value < 9.95:
+        return f"{value:.1f}%"
+    return "<0.1%" if value < 0.1 else f"{value:.0f}%"
+
+
+def number(value: float) -> str:
+    """A score to three significant digits; "–" where it is not a number."""
+    return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def tone(probability: float | None) -> float | None:
+    """0 to 1, linear in log-probability: how strongly a word is coloured. None where nothing is known."""
+    if probability is None or not math.isfinite(probability):
+        return None
+    if probability <= 0:
+        return 0.0
+    return round(min(1.0, max(0.0, 1 + math.log(probability) / FAINTEST)), 3)
+
+
+def rows(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested record as (name, value) rows for people."""
+    listed: list[tuple[str, str]] = []
+    for name, value in record.items():
+        full = f"{prefix}{clean(name)}"
+        if isinstance(value, Mapping) and value:
+            listed += rows(value, f"{full} · ")
+        elif isinstance(value, list | tuple):
+            listed.append((full, clean(json.dumps(value, ensure_ascii=False, default=str))))
+        else:
+            listed.append((full, clean(value)))
+    return listed

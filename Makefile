@@ -1,7 +1,7 @@
 # Each target sets up what it needs on a fresh machine and is quick when repeated.
 #   make demo    a report on real photos, in demo-report/
 #   make test    the tests
-#   make lint    formatter, linter and type checker
+#   make lint    linter and formatter (style), type checker (types)
 #   make clean   removes everything that the others made
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint style types clean
+.NOTPARALLEL:
 
 demo: $(VENV)/.demo
 	$(BIN)/mmexplain demo --out demo-report
@@ -19,9 +20,13 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-lint: $(VENV)/.test
+lint: style types
+
+style: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
 	bash .ci/types $(BIN)/python
 
 clean:

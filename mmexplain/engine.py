@@ -24,9 +24,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
+import torch
 from torch import Tensor
 
-from mmexplain.errors import MMExplainError
+from mmexplain.errors import DeviceError, MMExplainError
+from mmexplain.forward import Forward
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import Pass
 from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy, as_choice
@@ -77,8 +79,14 @@ def run(
     with undisturbed(problem.model, device):
         inputs = {name: _ordinary(value) for name, value in problem.inputs.items()}
         context = {name: _ordinary(value) for name, value in problem.context.items()}
-        pass_ = Pass(problem, inputs, context, names, reduce, create_graph, rule, observe or {})
-        return pass_.run(targets if callable(targets) else as_choice(targets), strategy, memory)
+        forward = Forward(problem, inputs, context, names, create_graph, rule)
+        choose = targets if callable(targets) else as_choice(targets)
+        try:
+            return Pass(forward, reduce, observe or {}).run(choose, strategy, memory)
+        except torch.cuda.OutOfMemoryError:
+            raise DeviceError(
+                "the device ran out of memory in the model's forward pass; give fewer inputs at once"
+            ) from None
 
 
 def _ordinary(value: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,37 +14,39 @@ from torch.utils.hooks import RemovableHandle
 from mmexplain.errors import LayerError
 from mmexplain.taps import LayerName, first_tensor, replace_tensor
 
+_listening = threading.local()
+"""``_listening.recorder``: the one recorder that hooks of this thread answer to now."""
+
 
 class Recorder:
-    """Forward hooks on the tapped layers of one model, for one thread, for the length of a ``with`` block.
+    """Forward hooks on the tapped layers of one model, for the length of a ``with`` block.
 
     The forward pass is started without a graph. When the first tapped layer has run, its output is cut off from what
     came before, made a leaf and handed on as a copy, and the graph is switched on: everything before costs one plain
     forward pass, and no later in-place operation can reach the captured value.
 
+    The hooks sit on the model, which other threads and explanations within this one may run at the same time: they
+    do something only within :meth:`recording`, in its thread.
+
     Attributes:
         captured: layer name → the tensor that gradients are taken for, ``[R, ...]`` as the layer puts it out.
-        repeats: rows are repeated this often at the first tap (the ``expand`` strategy); 1 leaves them alone.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], *, create_graph: bool = False) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
         self.captured: dict[str, Tensor] = {}
-        self.repeats = 1
         self._model = model
         self._layers = list(layers)
-        self._create_graph = create_graph
-        self._thread = threading.get_ident()
+        self._repeats = 1
         self._calls: dict[str, int] = {}
-        self._handed: dict[str, Tensor] = {}
+        self._handed: dict[str, tuple[Tensor, int]] = {}
+        self._after_encode: tuple[dict[str, Tensor], dict[str, int]] = ({}, {})
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Recorder:
         modules = dict(self._model.named_modules())
         for layer in self._layers:
             name = LayerName.parse(layer)
-            self._handles.append(
-                modules[name.module].register_forward_hook(self._hook(layer, name.call), always_call=False)
-            )
+            self._handles.append(modules[name.module].register_forward_hook(self._hook(layer, name.call)))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,22 +54,35 @@ class Recorder:
             handle.remove()
         self._handles.clear()
 
-    def restart(self, repeats: int = 1) -> None:
-        """Forget what was captured, before another forward pass."""
-        self.captured.clear()
-        self._calls.clear()
-        self._handed.clear()
-        self.repeats = repeats
+    @contextmanager
+    def encoding(self, repeats: int = 1) -> Iterator[None]:
+        """Record a run of ``encode``; rows are repeated ``repeats`` times where the graph begins."""
+        self.captured, self._calls, self._handed = {}, {}, {}
+        self._repeats = repeats
+        with self._recording():
+            yield
+        self._repeats = 1
+        self._after_encode = (dict(self.captured), dict(self._calls))
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Record a run of ``decode``, which may follow one run of ``encode`` many times."""
+        captured, calls = self._after_encode
+        self.captured, self._calls = dict(captured), dict(calls)
+        with self._recording():
+            yield
+
+    def encoded(self) -> list[str]:
+        """Layers whose captured value comes from ``encode``, in the order in which they ran."""
+        before = self._after_encode[0]
+        return [layer for layer in before if self.captured[layer] is before[layer]]
 
     def handed_on(self, tensor: Tensor) -> str | None:
-        """Name of the layer whose captured value ``tensor`` is the handed-on copy of, if it is one."""
-        return next((name for name, handed in self._handed.items() if handed is tensor), None)
-
-    def leaf(self, tensor: Tensor) -> Tensor:
-        """``tensor`` as the start of a graph: itself if it has one that is to be kept, else a detached leaf."""
-        if self._create_graph and tensor.requires_grad:
-            return tensor
-        return tensor.detach().requires_grad_()
+        """Name of the layer whose output ``tensor`` still is, untouched, if it is one."""
+        for name, (handed, version) in self._handed.items():
+            if handed is tensor and handed._version == version:
+                return name
+        return None
 
     def require(self, layers: Sequence[str]) -> None:
         """Raise a LayerError if one of the layers did not run."""
@@ -83,28 +99,41 @@ class Recorder:
                     "choose one that `mmexplain layers` lists"
                 )
 
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        outer = getattr(_listening, "recorder", None)
+        _listening.recorder = self
+        try:
+            yield
+        finally:
+            _listening.recorder = outer
+
     def _hook(self, layer: str, call: int) -> Any:
         def hook(module: nn.Module, _: Any, output: Any) -> Any:
-            if threading.get_ident() != self._thread:
+            if getattr(_listening, "recorder", None) is not self:
+                return None
+            value = first_tensor(output)
+            if value is None:
                 return None
             number = self._calls.get(layer, 0)
             self._calls[layer] = number + 1
-            value = first_tensor(output)
-            if value is None or call not in (-1, number):
+            if call not in (-1, number):
                 return None
             if not value.is_floating_point():
                 raise LayerError(f"layer {layer!r} puts out {value.dtype}, which has no gradient")
+            if torch.is_inference_mode_enabled():
+                raise LayerError(
+                    f"layer {layer!r} runs under torch.inference_mode() inside the model, where nothing can be "
+                    "differentiated; use torch.no_grad() there, or choose a later layer"
+                )
             if value.requires_grad:
-                tapped = value
+                tapped = value.clone()
             else:
-                tapped = value.detach()
-                if self.repeats > 1:
-                    tapped = tapped.repeat_interleave(self.repeats, dim=0)
-                tapped.requires_grad_()
+                tapped = value.detach().repeat_interleave(self._repeats, dim=0).requires_grad_()
             torch.set_grad_enabled(True)
             handed = tapped.clone()
             self.captured[layer] = tapped
-            self._handed[layer] = handed
+            self._handed[layer] = (handed, handed._version)
             return replace_tensor(output, value, handed)
 
         return hook

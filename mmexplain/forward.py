@@ -1,0 +1,116 @@
+"""Running the two steps of a model with the graph starting at the earliest tapped layer."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmexplain.errors import ModelError
+from mmexplain.methods.relu_rules import ReLURule, relu_rule
+from mmexplain.problem import Problem, Rows
+from mmexplain.recorder import Recorder
+from mmexplain.taps import INPUT
+
+
+class Forward:
+    """``encode`` and ``decode`` of one problem, recorded.
+
+    Attributes:
+        layers: resolved names, ``"input"`` for the photo itself.
+        inputs: name → ``[B, ...]``.
+        context: name → ``[B, ...]``.
+        batch: B.
+        image: the photos or clips ``[B, C, *S]``.
+        recorder: holds the tensors that gradients are taken for, after each step.
+        create_graph: keep the whole graph, from the inputs on.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        inputs: dict[str, Tensor],
+        context: dict[str, Tensor],
+        layers: list[str],
+        create_graph: bool,
+        rule: ReLURule | None,
+    ) -> None:
+        self.problem = problem
+        self.inputs = inputs
+        self.context = context
+        self.layers = layers
+        self.modules = [layer for layer in layers if layer != INPUT]
+        self.create_graph = create_graph
+        self.image = inputs[problem.image]
+        self.batch = self.image.shape[0]
+        self.recorder = Recorder(problem.model, self.modules)
+        self._relu_rule = rule
+
+    def encode(self, repeats: int = 1, *, at_input: bool = False) -> Tensor:
+        """Features of the inputs.
+
+        Args:
+            repeats: each row is repeated this often where the graph begins ...
+            at_input: ... or before the model begins.
+
+        Returns:
+            ``[B, ...]`` or ``[B · repeats, ...]``: not repeated if no tapped layer has run yet.
+        """
+        features = self._encode_once(repeats, at_input, whole_graph=self.create_graph)
+        if self.recorder.captured and not features.requires_grad and not self.create_graph:
+            # A model that runs part of itself under its own no_grad switches the graph off again when it leaves
+            # that block; a graph from the beginning costs memory but not correctness.
+            features = self._encode_once(repeats, at_input, whole_graph=True)
+        return features
+
+    def _encode_once(self, repeats: int, at_input: bool, *, whole_graph: bool) -> Tensor:
+        inputs = dict(self.inputs)
+        if at_input:
+            inputs = repeat_rows(inputs, repeats)
+        with (
+            self.recorder.encoding(1 if at_input else repeats),
+            torch.set_grad_enabled(whole_graph),
+            self._rule(),
+        ):
+            if INPUT in self.layers:
+                image = inputs[self.problem.image]
+                if not (self.create_graph and image.requires_grad):
+                    image = image.detach().repeat_interleave(1 if at_input else repeats, 0).requires_grad_()
+                torch.set_grad_enabled(True)
+                self.recorder.captured[INPUT] = image
+                inputs[self.problem.image] = image.clone()
+            features = self.problem.encode(inputs)
+        if not isinstance(features, Tensor):
+            raise ModelError(f"encode must return a tensor, not {type(features).__name__}")
+        # What a model made under its own inference_mode can enter a graph only as a copy made outside of it.
+        return features.clone() if features.is_inference() else features
+
+    def decode(self, features: Tensor, rows: Rows, repeats: int = 1) -> tuple[Any, Tensor]:
+        """Output and scores ``[R, k]`` of R rows of features; the context is repeated to match."""
+        with self.recorder.decoding(), torch.enable_grad(), self._rule():
+            output = self.problem.decode(features, repeat_rows(self.context, repeats))
+            scores = self.problem.score(output, rows)
+        expected = (len(rows), len(rows[0]))
+        if tuple(scores.shape) != expected:
+            raise ModelError(
+                f"score returned shape {tuple(scores.shape)} for {expected[0]} rows of {expected[1]} targets"
+            )
+        self.recorder.require(self.modules)
+        if not scores.requires_grad:
+            raise ModelError(
+                "the score does not depend on the tapped layers in a differentiable way: the model detaches its "
+                "features, or decides by argmax before the score"
+            )
+        return output, scores
+
+    def _rule(self) -> AbstractContextManager[Any]:
+        return relu_rule(self._relu_rule) if self._relu_rule else nullcontext()
+
+
+def repeat_rows(tensors: dict[str, Tensor], repeats: int) -> dict[str, Tensor]:
+    """Every row ``repeats`` times in a row."""
+    if repeats == 1:
+        return tensors
+    return {name: value.repeat_interleave(repeats, 0) for name, value in tensors.items()}

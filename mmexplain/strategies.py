@@ -1,0 +1,145 @@
+"""The ways to push the gradients of a chunk of k targets through a model.
+
+Each takes the features ``[B, ...]`` and B rows of k targets and returns a :class:`Chunk`; they agree to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmexplain.errors import LayerError, MMExplainError
+from mmexplain.forward import Forward
+from mmexplain.gradients import gradient, in_turn, required, vectorized
+from mmexplain.problem import Rows
+from mmexplain.targets import Target
+
+
+@dataclass
+class Chunk:
+    """What k targets of each of B inputs gave, as the layers put it out.
+
+    Attributes:
+        activations: layer → ``[B, ...]``.
+        gradients: layer → ``[B, k, ...]``.
+        scores: ``[B, k]``.
+        output: of ``decode``, for ``rows``: B rows of k targets, or B·k rows of one.
+    """
+
+    activations: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    scores: Tensor
+    output: Any
+    rows: Rows
+
+
+def boundary(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
+    """Expand at the features, and pull their gradients back to the taps before them by vjp."""
+    count, recorder = len(rows[0]), forward.recorder
+    start = features if forward.create_graph else features.detach()
+    expanded = start.repeat_interleave(count, 0)
+    if not expanded.requires_grad:
+        expanded.requires_grad_()
+    singles = _singles(rows)
+    output, scores = forward.decode(expanded, singles, count)
+    before = [layer for layer in forward.layers if layer in recorder.encoded()]
+    inside = [layer for layer in forward.layers if layer not in before]
+    wanted = [expanded, *(recorder.captured[layer] for layer in inside)]
+    grads = gradient(scores, torch.ones_like(scores), wanted, create_graph=forward.create_graph)
+    gradients = {
+        layer: required(grad, layer).unflatten(0, (forward.batch, count))
+        for layer, grad in zip(inside, grads[1:], strict=True)
+    }
+    if before:
+        vectors = required(grads[0], before[0]).unflatten(0, (forward.batch, count))
+        gradients |= _pull_back(forward, features, vectors, before)
+    activations = {layer: recorder.captured[layer][:: count if layer in inside else 1] for layer in forward.layers}
+    return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)
+
+
+def _pull_back(forward: Forward, features: Tensor, vectors: Tensor, layers: list[str]) -> dict[str, Tensor]:
+    """Vector-Jacobian products ``[B, k, ...]`` from the features to the taps before them; ``vectors [B, k, ...]``."""
+    own = forward.recorder.handed_on(features)
+    gradients = {own: vectors} if own is not None else {}
+    rest = [layer for layer in layers if layer != own]
+    if rest:
+        if not features.requires_grad:
+            raise LayerError(
+                f"the model's features do not depend on layer {rest[0]!r} in a differentiable way: the model detaches "
+                "them after it, or it is not on the way to the score"
+            )
+        captured = [forward.recorder.captured[layer] for layer in rest]
+        pulled = vectorized(features, vectors.movedim(1, 0), captured, create_graph=forward.create_graph)
+        for layer, grad in zip(rest, pulled, strict=True):
+            gradients[layer] = required(grad, layer).movedim(0, 1)
+    return gradients
+
+
+def vjp(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
+    """One forward pass over B rows, k vector-Jacobian products at once."""
+    return _from_matrix(forward, features, rows, vectorized)
+
+
+def loop(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
+    """One forward pass over B rows, k backward passes in turn: the reference."""
+    return _from_matrix(forward, features, rows, in_turn)
+
+
+def _from_matrix(forward: Forward, features: Tensor, rows: Rows, gradients_of: Callable[..., Any]) -> Chunk:
+    """Differentiate the score matrix ``[B, k]`` column by column."""
+    count = len(rows[0])
+    if not features.requires_grad:
+        features = features.detach().requires_grad_()
+    output, scores = forward.decode(features, rows)
+    activations = {layer: forward.recorder.captured[layer] for layer in forward.layers}
+    columns = torch.eye(count, device=scores.device, dtype=scores.dtype)[:, None].expand(count, forward.batch, count)
+    grads = gradients_of(scores, columns, list(activations.values()), create_graph=forward.create_graph)
+    gradients = {layer: required(grad, layer).movedim(0, 1) for layer, grad in zip(forward.layers, grads, strict=True)}
+    return Chunk(activations, gradients, scores, output, rows)
+
+
+def expand(forward: Forward, rows: Rows) -> Chunk:
+    """Expand at the earliest tap: all that follows runs on B·k rows, with one backward pass.
+
+    Where something bypasses the tap (a skip connection around it) and meets the expanded rows later, the rows are
+    expanded at the input.
+    """
+    count = len(rows[0])
+    singles = _singles(rows)
+    try:
+        output, scores = _expanded(forward, singles, count, at_input=False)
+    except (torch.cuda.OutOfMemoryError, MMExplainError):
+        raise
+    except Exception:
+        # Shapes that do not fit come as any exception that a model may raise; a genuine one comes again.
+        output, scores = _expanded(forward, singles, count, at_input=True)
+    captured = [forward.recorder.captured[layer] for layer in forward.layers]
+    grads = gradient(scores, torch.ones_like(scores), captured, create_graph=forward.create_graph)
+    gradients = {
+        layer: required(grad, layer).unflatten(0, (forward.batch, count))
+        for layer, grad in zip(forward.layers, grads, strict=True)
+    }
+    activations = {layer: forward.recorder.captured[layer][::count] for layer in forward.layers}
+    return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)
+
+
+def _expanded(forward: Forward, singles: Rows, count: int, *, at_input: bool) -> tuple[Any, Tensor]:
+    features = forward.encode(repeats=count, at_input=at_input)
+    if len(features) == len(singles):
+        pass
+    elif not forward.recorder.captured:
+        features = features.repeat_interleave(count, 0)
+    else:
+        raise ValueError(f"encode returned {len(features)} rows for {len(singles)}")
+    if not features.requires_grad:
+        features = features.detach().requires_grad_()
+    return forward.decode(features, singles, count)
+
+
+def _singles(rows: Rows) -> list[list[Target]]:
+    """B rows of k targets as B·k rows of one."""
+    return [[target] for row in rows for target in row]

@@ -107,7 +107,7 @@ def load_image(source: Source, frame: int | None = None) -> Photo:
 def display(photo: Photo, max_side: int = 1600) -> Tensor:
     """The photo for people: ``[h, w, 3]`` uint8 RGB, its longer side reduced to ``max_side`` where it is longer."""
     height, width = fit(photo.original, max_side)
-    image = photo.image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    image = photo.image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=1.5)
     return torch.from_numpy(np.array(image))
 
 

@@ -1,0 +1,316 @@
+"""Geometry against an independent, slow, float64 account of the same operations."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmexplain.geometry import Geometry, fit
+from mmexplain.preprocess import Preprocess
+
+SIDE = st.integers(1, 150)
+SHIFT = st.integers(-60, 60)
+resizes = st.tuples(st.just("resize"), SIDE, SIDE)
+crops = st.tuples(st.just("crop"), SHIFT, SHIFT, SIDE, SIDE)
+pads = st.tuples(st.just("pad"), *[st.integers(0, 40)] * 4)
+histories = st.lists(st.one_of(resizes, crops, pads), max_size=5)
+
+
+def compose(height, width, history):
+    """The geometry, and what happened told step by step: a matrix (input ← original) and one slice of photo per
+    axis, in input pixels."""
+    geometry = Geometry.identity(height, width)
+    matrix = np.eye(3)
+    size = np.array([width, height], dtype=float)
+    photo = np.array([[0.0, width], [0.0, height]])
+    for name, *values in history:
+        geometry = getattr(geometry, name)(*values)
+        if name == "resize":
+            scale, shift = np.array(values[::-1]) / size, np.zeros(2)
+            size = np.array(values[::-1], dtype=float)
+        else:
+            scale = np.ones(2)
+            if name == "crop":
+                top, left, h, w = values
+                shift, size = -np.array([left, top], dtype=float), np.array([w, h], dtype=float)
+            else:
+                left, top, right, bottom = values
+                shift, size = np.array([left, top], dtype=float), size + np.array([left + right, top + bottom])
+        matrix = np.diag([*scale, 1.0]) @ matrix
+        matrix[:2, 2] += shift
+        photo = photo * scale[:, None] + shift[:, None]
+        photo = np.stack([photo[:, 0].clip(0, size), photo[:, 1].clip(0, size)], axis=1)
+    return geometry, matrix, photo
+
+
+@given(SIDE, SIDE, histories, st.floats(-500, 900), st.floats(-500, 900))
+def test_points_follow_every_step_and_come_back(height, width, history, x, y):
+    geometry, matrix, _ = compose(height, width, history)
+    expected = matrix @ [x, y, 1.0]
+    there = geometry.point_to_input(x, y)
+    np.testing.assert_allclose(there, expected[:2], rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(geometry.point_to_original(*there), (x, y), atol=1e-4)
+    tensors = geometry.point_to_input(*torch.tensor([x, y], dtype=torch.float64))
+    np.testing.assert_allclose([float(value) for value in tensors], there, atol=1e-9)
+
+
+@given(SIDE, SIDE, histories)
+def test_what_was_seen_is_what_no_step_cut_away(height, width, history):
+    geometry, matrix, photo = compose(height, width, history)
+    seen = geometry.seen().numpy()
+    assert seen.shape == (height, width)
+    for axis, (mask, count) in enumerate(((seen.any(0), width), (seen.any(1), height))):
+        centre = matrix[axis, axis] * (np.arange(count) + 0.5) + matrix[axis, 2]
+        if not seen.any():
+            continue
+        for value, flag in zip(centre, mask, strict=True):
+            if min(abs(value - photo[axis])) > 1e-6:  # on the very edge either is right
+                assert flag == (photo[axis, 0] < value < photo[axis, 1])
+
+
+def test_border_cropped_away_and_padded_again_stays_unseen():
+    geometry = Geometry.identity(10, 20).crop(2, 5, 6, 10).pad(5, 2, 5, 2)
+    assert geometry.box == (0, 0, 20, 10)
+    assert geometry.visible == (5, 2, 15, 8)
+    assert geometry.seen().sum() == 60
+    whole = Geometry.identity(10, 20).pad(5, 2, 5, 2).crop(2, 5, 10, 20)
+    assert whole == Geometry.identity(10, 20)
+
+
+def slow_map(geometry, values, size):
+    """Bilinear at pixel centres, one pixel at a time, in float64."""
+    rows, columns = values.shape
+    left, top, right, bottom = geometry.box
+    out = np.full(size, np.nan)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            y = (i + 0.5) * geometry.original[0] / size[0]
+            x = (j + 0.5) * geometry.original[1] / size[1]
+            if not (max(top, 0) <= y < min(bottom, geometry.original[0])):
+                continue
+            if not (max(left, 0) <= x < min(right, geometry.original[1])):
+                continue
+            u = min(max((x - left) / (right - left) * columns - 0.5, 0), columns - 1)
+            v = min(max((y - top) / (bottom - top) * rows - 0.5, 0), rows - 1)
+            a, b = math.floor(v), math.floor(u)
+            c, d = min(a + 1, rows - 1), min(b + 1, columns - 1)
+            fy, fx = v - a, u - b
+            out[i, j] = (values[a, b] * (1 - fx) + values[a, d] * fx) * (1 - fy) + (
+                values[c, b] * (1 - fx) + values[c, d] * fx
+            ) * fy
+    return out
+
+
+CASES = {
+    "whole": Geometry.identity(30, 41).resize(16, 16),
+    "wide, cropped": Geometry.identity(20, 50).resize(16, 40).crop(0, 12, 16, 16),
+    "tall, cropped": Geometry.identity(47, 21).resize(36, 16).crop(10, 0, 16, 16),
+    "padded": Geometry.identity(20, 50).resize(10, 25).pad(0, 7, 0, 8),
+    "cropped and padded": Geometry.identity(23, 37).crop(-3, 8, 29, 20).resize(16, 16),
+}
+
+
+@pytest.mark.parametrize("geometry", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("cells", [(5, 7), (1, 3), (16, 16)])
+@pytest.mark.parametrize("size", [None, (9, 14)])
+def test_maps_agree_with_a_slow_implementation(geometry, cells, size):
+    values = torch.randn(cells, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    result = geometry.to_original(values, size)
+    assert result.dtype == torch.float32
+    expected = slow_map(geometry, values.numpy(), size or geometry.original)
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
+    assert torch.equal(result.isnan(), ~geometry.seen(size))
+
+
+def test_whole_photo_is_torch_interpolate():
+    maps = torch.randn(2, 3, 7, 7)
+    expected = F.interpolate(maps, (60, 83), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(Geometry.identity(60, 83).resize(224, 224).to_original(maps), expected)
+
+
+def test_cropped_photo_is_torch_grid_sample():
+    geometry = CASES["cropped and padded"]
+    maps = torch.randn(1, 1, 6, 5)
+    height, width = geometry.original
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    u, v = geometry.point_to_input(x, y)
+    grid = torch.stack((u / geometry.input[1], v / geometry.input[0]), -1)[None] * 2 - 1
+    expected = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)[0, 0]
+    expected[~geometry.seen()] = torch.nan
+    torch.testing.assert_close(geometry.to_original(maps)[0, 0], expected, equal_nan=True)
+
+
+@settings(deadline=None)
+@given(SIDE, SIDE, histories, st.integers(2, 30), st.integers(2, 30))
+def test_a_linear_ramp_comes_back_exactly(height, width, history, rows, columns):
+    geometry, _, _ = compose(height, width, history)
+    left, top, right, bottom = geometry.box
+    # Each cell holds the original's own coordinate at its centre.
+    x = left + (torch.arange(columns).double() + 0.5) / columns * (right - left)
+    y = top + (torch.arange(rows).double() + 0.5) / rows * (bottom - top)
+    scale = max(1.0, float(x.abs().max()), float(y.abs().max()))
+    back = geometry.to_original(torch.stack((x.expand(rows, -1), y[:, None].expand(-1, columns))))
+    # Beyond the outermost centres the border is held.
+    expected_x = (torch.arange(width).double() + 0.5).clamp(x[0], x[-1]).expand(height, -1)
+    expected_y = (torch.arange(height).double() + 0.5).clamp(y[0], y[-1])[:, None].expand(-1, width)
+    seen = geometry.seen()
+    assert torch.equal(back[0].isnan(), ~seen)
+    for axis, expected in zip(back, (expected_x, expected_y), strict=True):
+        assert ((axis[seen] - expected[seen]).abs() <= 2e-6 * scale).all()
+
+
+SHAPES = {"wide": (60, 200), "tall": (210, 70), "square": (90, 90), "tiny": (5, 9)}
+WAYS = {
+    "cropped": Preprocess(64, (56, 56)),
+    "squashed": Preprocess((56, 56)),
+    "enlarged": Preprocess(None, (300, 300)),
+    "as it is": Preprocess(),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_one_bright_input_pixel_is_found_in_the_photo(shape, way):
+    from PIL import Image
+
+    _, geometry = way(Image.new("RGB", shape[::-1]))
+    height, width = geometry.input
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        row, column = int(generator.integers(height)), int(generator.integers(width))
+        hot = torch.zeros(height, width)
+        hot[row, column] = 1.0
+        x, y = geometry.point_to_original(column + 0.5, row + 0.5)
+        in_photo = 0 <= x < shape[1] and 0 <= y < shape[0]
+        # Padding is not a place in the photo: with its only bright pixel there, the map is flat.
+        assert geometry.peak(hot) == ((math.floor(x), math.floor(y)) if in_photo else None)
+
+
+@given(SIDE, SIDE, histories, st.integers(1, 14), st.integers(1, 14), st.integers(0, 2**16))
+@settings(deadline=None)
+def test_the_peak_is_where_the_brightest_input_pixel_lies(height, width, history, rows, columns, seed):
+    geometry, _, _ = compose(height, width, history)
+    values = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    upsampled = F.interpolate(values[None, None], geometry.input, mode="bilinear", align_corners=False)[0, 0]
+    rows_at, columns_at = np.indices(geometry.input) + 0.5
+    x, y = (places.ravel() for places in geometry.point_to_original(columns_at, rows_at))
+    left, top, right, bottom = geometry.visible
+    inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+    heights = upsampled.numpy().ravel()[inside]
+    peak = geometry.peak(values)
+    if peak is None:
+        assert not heights.size or np.ptp(heights) < 1e-9
+    else:
+        highest = heights >= heights.max() - 1e-9
+        places = zip(np.floor(x[inside][highest]), np.floor(y[inside][highest]), strict=True)
+        assert peak in set(places)
+        assert 0 <= peak[0] < width and 0 <= peak[1] < height
+
+
+def test_peak_of_ties_flat_and_broken_maps():
+    geometry = Geometry.identity(4, 6)
+    tied = torch.zeros(4, 6)
+    tied[1, 4] = tied[2, 0] = 1.0
+    assert geometry.peak(tied) == (4, 1)
+    assert geometry.peak(torch.ones(4, 6)) is None
+    assert geometry.peak(torch.full((2, 2), torch.nan)) is None
+    assert geometry.peak(torch.tensor([[0.0, torch.inf]])) is None
+    assert Geometry.identity(4, 6).crop(10, 10, 4, 4).peak(torch.rand(4, 4)) is None
+    assert geometry.peak(-tied.bfloat16().requires_grad_()) == (0, 0)
+
+
+def test_boxes():
+    geometry = Geometry.identity(100, 200).resize(50, 50).crop(10, 5, 30, 40)
+    boxes = torch.tensor([[20.0, 20.0, 180.0, 80.0]])
+    assert geometry.box_to_input(boxes).tolist() == [[0.0, 0.0, 40.0, 30.0]]
+
+
+def test_large_photos_are_rendered_small():
+    geometry = Geometry.identity(10_000, 10_000).resize(256, 256).crop(16, 16, 224, 224)
+    size = geometry.display_size(100)
+    assert size == (100, 100)
+    back = geometry.to_original(torch.rand(12, 7, 7), size)
+    assert back.shape == (12, 100, 100)
+    assert back[0, 50].isnan().sum() == 12  # 6.25 of 100 columns cropped on each side
+    assert fit((3, 5000), 1600) == (1, 1600)
+    assert fit((300, 500), 1600) == (300, 500)
+
+
+def test_maps_stay_differentiable():
+    maps = torch.rand(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    geometry = CASES["padded"]
+    geometry.to_original(maps).nansum().backward()
+    assert maps.grad.shape == (2, 3, 3) and float(maps.grad.sum()) == pytest.approx(2 * 20 * 50)
+
+
+@given(SIDE, SIDE, histories, st.lists(st.integers(0, 50), max_size=4))
+def test_survives_json(height, width, history, frames):
+    geometry, _, _ = compose(height, width, history)
+    if frames:
+        geometry = geometry.sample(tuple(frames))
+    assert Geometry.from_dict(json.loads(json.dumps(geometry.to_dict()))) == geometry
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Geometry.identity(0, 5),
+        lambda: Geometry.identity(5, 5).resize(5, 0),
+        lambda: Geometry((5, 5), (5, 5), (3.0, 0.0, 3.0, 5.0)),
+        lambda: Geometry.identity(5, 5).sample(()),
+        lambda: Geometry.identity(5, 5).sample((3, 9), 9),
+        lambda: Geometry.identity(5, 5).to_original(torch.rand(5)),
+        lambda: Geometry.identity(5, 5).to_original(torch.rand(3, 0, 5)),
+        lambda: Geometry.identity(5, 5).seen_frames(),
+        lambda: Geometry.identity(5, 5).sample((0, 1)).to_original(torch.rand(5, 5)),
+    ],
+)
+def test_nonsense_is_refused(build):
+    with pytest.raises(ValueError, match=r"\w"):
+        build()
+
+
+# -- clips ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_frame_of_a_clip_is_torch_trilinear():
+    geometry = Geometry.identity(12, 10).resize(8, 8).sample(tuple(range(8)), 8)
+    maps = torch.randn(2, 4, 3, 3)
+    expected = F.interpolate(maps[:, None], (8, 12, 10), mode="trilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(geometry.to_original(maps), expected)
+
+
+def test_skipped_frames_are_unseen_unless_asked_for():
+    geometry = Geometry.identity(4, 4).sample((1, 3, 7), 9)
+    maps = torch.tensor([10.0, 20.0, 40.0]).view(3, 1, 1).expand(3, 2, 2)
+    back = geometry.to_original(maps)
+    assert back.shape == (9, 4, 4)
+    assert torch.equal(~back.isnan().all(-1).all(-1), geometry.seen_frames())
+    assert geometry.seen_frames().nonzero().flatten().tolist() == [1, 3, 7]
+    np.testing.assert_allclose(
+        geometry.to_original(maps, between=True)[:, 0, 0], [np.nan, 10, 15, 20, 25, 30, 35, 40, np.nan]
+    )
+    small = dict(geometry.each_frame(maps, size=(2, 3)))
+    assert list(small) == list(range(9)) and small[3].shape == (2, 3) and float(small[3][0, 0]) == 20
+
+
+def test_a_frame_taken_twice_shows_the_mean():
+    geometry = Geometry.identity(2, 2).sample((0, 2, 2, 2), 3)
+    maps = torch.tensor([0.0, 3.0, 6.0, 9.0]).view(4, 1, 1)
+    assert geometry.to_original(maps, between=True)[:, 0, 0].tolist() == [0.0, 1.5, 6.0]
+
+
+def test_peak_of_a_clip():
+    geometry = Geometry.identity(20, 30).resize(10, 10).sample((4, 8, 12, 16))
+    values = torch.zeros(4, 10, 10)
+    values[2, 3, 7] = 1.0
+    assert geometry.peak_in_clip(values) == (22, 7, 12)
+    assert geometry.peak_in_clip(torch.zeros(4, 10, 10)) is None
+    assert geometry.peak_in_clip(values[1::2]) is None
+    # Two cells over four frames: the second cell is read most strongly from the last frame.
+    assert geometry.peak_in_clip(values[:1] * 0 + torch.tensor([0.0, 1.0]).view(2, 1, 1) * values[2])[2] == 16

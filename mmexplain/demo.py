@@ -78,7 +78,7 @@ def find_photo(scene: Scene) -> Path | None:
     return None
 
 
-def run(write: Write, scenes: Sequence[Scene] = SCENES) -> list[Explanation]:
+def run(write: Write, scenes: Sequence[Scene]) -> list[Explanation]:
     """Explain the scenes whose photos are installed and write one report on all of them.
 
     Args:

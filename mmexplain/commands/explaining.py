@@ -97,8 +97,7 @@ def classify(request: Request, targets: tuple[str, ...], top: int | None, versus
 
     def options(task: Any) -> dict[str, Any]:
         if not targets and not versus:
-            classes = TOP if task.labels is None else len(task.labels)
-            return {"top": top if top is not None else min(TOP, classes)}
+            return {"top": TOP if top is None else top}
         named = [task.target(name) for name in targets]
         return {"targets": [*named, *(task.contrast(label, other) for label, other in versus)]}
 
@@ -131,7 +130,8 @@ def _explain(task_name: str, request: Request, options: Callable[[Any], dict[str
         say("loading the model")
         from mmexplain.tasks.registry import DEFAULTS, load
 
-        task: Any = load(request.model or DEFAULTS[task_name], task=task_name, device=request.device)
+        model = DEFAULTS[task_name] if request.model is None else request.model
+        task: Any = load(model, task=task_name, device=request.device)
         say("explaining")
         explanation = task.explain(photo, **options(task), layers=list(request.layers) or None, methods=request.methods)
     files: list[str] = []

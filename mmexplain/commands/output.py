@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 SUFFIXES = (".html", ".png", ".safetensors")
-MARK = b"mmexplain"
+MARK = "mmexplain"
+_OURS = (MARK.encode(), b"matplotlib")
 _HEAD = 65536
 
 Made = TypeVar("Made")
@@ -44,6 +45,7 @@ class Destination:
             if self.path.exists() and not self.path.is_dir():
                 raise InputError(f"cannot write into {out!r}: it is a file; name a folder, or FILE{SUFFIXES[0]}")
             _require_writable(next(folder for folder in (self.path, *self.path.parents) if folder.exists()), out)
+            self._spare(self.path / REPORT)
             return
         if self.path.suffix.lower() not in SUFFIXES:
             raise InputError(
@@ -93,7 +95,7 @@ class Destination:
             raise InputError(f"{str(path)!r} is the photo itself; write to another name")
         with _guarded(path, lambda readable: readable.open("rb")) as file:
             head = file.read(_HEAD)
-        if head and MARK not in head.lower():
+        if head and not any(mark in head.lower() for mark in _OURS):
             raise InputError(f"{str(path)!r} exists and is not from mmexplain; remove it or choose another name")
 
 
@@ -118,7 +120,7 @@ def _save_png(picture: Image, path: Path) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_text("Software", MARK.decode())
+    info.add_text("Software", MARK)
     picture.save(path, pnginfo=info)
 
 

@@ -27,11 +27,11 @@ def demo(out: str) -> None:
     Needs no network. The photos come with packages that the extra "demo" installs.
     """
     destination = Destination(out if out.endswith(("/", os.sep)) else f"{out}/")
-    from mmexplain.demo import run
+    from mmexplain.demo import SCENES, run
 
     started = time.perf_counter()
     written: list[str] = []
-    explanations = run(lambda save: destination.put(REPORT, save, written))
+    explanations = run(lambda save: destination.put(REPORT, save, written), SCENES)
     for explanation in explanations:
         shown = explanation.text or ", ".join(target.label for target in explanation.targets)
         click.echo(f"{Path(explanation.picture.source or '').name}: {shown}")

@@ -1,0 +1,32 @@
+"""A photo and two tiny models on disk for the tests of the command line: a plugin, made once for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import picture, save_captioner, save_classifier
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    picture().save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """``--model`` of a classifier of three classes."""
+    path = tmp_path_factory.mktemp("classifier") / "three.safetensors"
+    save_classifier(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """``--model`` of an attention captioner of eight words."""
+    path = tmp_path_factory.mktemp("captioner") / "eight.safetensors"
+    save_captioner(path)
+    return str(path)

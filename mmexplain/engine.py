@@ -27,7 +27,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from mmexplain.errors import DeviceError, MMExplainError
+from mmexplain.errors import DeviceError, MMExplainError, ModelError
 from mmexplain.forward import Forward
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import Pass
@@ -75,6 +75,11 @@ def run(
     names = [*resolve(problem.model, [layer for layer in layers if layer != INPUT])]
     if INPUT in layers:
         names.insert(0, INPUT)
+    if any(tensor.is_inference() for tensor in (*problem.model.parameters(), *problem.model.buffers())):
+        raise ModelError(
+            "the model was made under torch.inference_mode(), where nothing can be differentiated; load it outside "
+            "(explaining may happen inside)"
+        )
     # A tensor made in inference mode cannot enter a graph; a clone made outside that mode can.
     with undisturbed(problem.model, device):
         inputs = {name: _ordinary(value) for name, value in problem.inputs.items()}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-
-from mmexplain.taps import evaluating
 
 
 @contextmanager
@@ -31,24 +31,96 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
+class _Hold:
+    """How many explanations hold a module in eval mode now, and the flag to give back when the last one ends."""
+
+    def __init__(self, training: bool) -> None:
+        self.holders = 0
+        self.training = training
+
+
+_holds: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
+_holds_lock = threading.Lock()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode for a while; every module gets its own flag back, after an exception too.
+
+    Threads that explain at once with the same model, or with models that share modules, share the change: the last
+    one out sets the flags back.
+    """
+    modules = list(model.modules())
+    with _holds_lock:
+        for module in modules:
+            hold = _holds.setdefault(module, _Hold(module.training))
+            hold.holders += 1
+            if module.training:
+                module.training = False
+    try:
+        yield
+    finally:
+        with _holds_lock:
+            for module in modules:
+                hold = _holds[module]
+                hold.holders -= 1
+                if not hold.holders:
+                    del _holds[module]
+                    if hold.training:
+                        module.training = True
+
+
+class _CudnnSwitch:
+    """``torch.backends.cudnn.enabled`` is one flag for all threads: the first to need it off remembers what it was,
+    the last sets it back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._before = True
+
+    def off(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._before = torch.backends.cudnn.enabled
+            self._holders += 1
+            torch.backends.cudnn.enabled = False
+
+    def back(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                torch.backends.cudnn.enabled = self._before
+
+
+_cudnn = _CudnnSwitch()
+
+
 @contextmanager
 def _recurrent_modules_without_cudnn(model: nn.Module) -> Iterator[None]:
-    before: list[bool] = []
+    thread = threading.get_ident()
+    inside: list[nn.Module] = []
 
-    def switch_off(*_: object) -> None:
-        before.append(torch.backends.cudnn.enabled)
-        torch.backends.cudnn.enabled = False
+    def enter(module: nn.Module, _: object) -> None:
+        # A pass without a graph, such as a search for a caption, may well use cuDNN.
+        if threading.get_ident() == thread and torch.is_grad_enabled():
+            inside.append(module)
+            _cudnn.off()
 
-    def switch_back(*_: object) -> None:
-        torch.backends.cudnn.enabled = before.pop()
+    def leave(module: nn.Module, *_: object) -> None:
+        if threading.get_ident() == thread and inside and inside[-1] is module:
+            inside.pop()
+            _cudnn.back()
 
     handles = []
     for module in model.modules():
         if isinstance(module, nn.RNNBase):
-            handles.append(module.register_forward_pre_hook(switch_off))
-            handles.append(module.register_forward_hook(switch_back, always_call=True))
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(leave, always_call=True))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        for _ in inside:
+            _cudnn.back()

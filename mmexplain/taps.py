@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import math
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import LayerError, closest
+from mmexplain.surroundings import evaluating
 
 Layout = Literal["channels_first", "channels_last", "tokens"]
 
@@ -86,7 +85,10 @@ def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
     if output is old:
         return new
     if isinstance(output, dict):
-        return type(output)(**{key: replace_tensor(value, old, new) for key, value in output.items()})
+        copied = copy.copy(output)  # keeps the class: transformers' outputs, default dicts
+        for key, value in output.items():
+            copied[key] = replace_tensor(value, old, new)
+        return copied
     if isinstance(output, tuple) and hasattr(output, "_fields"):
         return type(output)(*(replace_tensor(value, old, new) for value in output))
     if isinstance(output, (tuple, list)):
@@ -115,7 +117,8 @@ class Reader:
         if self.layout == "channels_last":
             return value.movedim(-1, 1)
         assert self.grid is not None
-        return value[:, self.prefix :].unflatten(1, self.grid).movedim(-1, 1)
+        folded: Tensor = value[:, self.prefix :].unflatten(1, self.grid)
+        return folded.movedim(-1, 1)
 
 
 def reader_for(shape: Sequence[int], image: Sequence[int] | None, prefix: int | None = None) -> Reader | None:
@@ -172,6 +175,7 @@ def trace(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None 
     """Run the model once without a graph and list every module call in the order in which they finished.
 
     Args:
+        model: whose layers are listed.
         run: calls the model.
         image: ``(height, width)`` of the model's input, to tell channels-first from channels-last.
     """
@@ -237,39 +241,3 @@ def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | Non
         if len(siblings) > 1:
             return siblings[-2]
     return last.name
-
-
-class _EvalFlags:
-    """How many explanations hold a model in eval mode now, and the modules to set back when the last one ends."""
-
-    def __init__(self) -> None:
-        self.holders = 0
-        self.training: list[nn.Module] = []
-
-
-_flags: WeakKeyDictionary[nn.Module, _EvalFlags] = WeakKeyDictionary()
-_flags_lock = threading.Lock()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode for a while; every module gets its own flag back, after an exception too.
-
-    Threads that explain with the same model at once share the change: the last one out sets the flags back.
-    """
-    with _flags_lock:
-        flags = _flags.setdefault(model, _EvalFlags())
-        flags.holders += 1
-        if flags.holders == 1:
-            flags.training = [module for module in model.modules() if module.training]
-            for module in flags.training:
-                module.training = False
-    try:
-        yield
-    finally:
-        with _flags_lock:
-            flags.holders -= 1
-            if not flags.holders:
-                for module in flags.training:
-                    module.training = True
-                del _flags[model]

@@ -126,7 +126,7 @@ def _from_file(name: str, frame: int | None) -> Photo:
             elif frames > 1 and image.format not in _FIRST_IS_THE_PHOTO:
                 kind = "pages" if image.format == "TIFF" else "frames (it is animated)"
                 raise InputError(f"{name!r} has {frames} {kind}; save one of them as PNG, or pass frame=0")
-            return _finish(image, name, repr(name))
+            return _finish(image, name, repr(name), ours=True)
     except InputError:
         raise
     except PermissionError:
@@ -241,15 +241,18 @@ def _from_tensor(tensor: Tensor) -> Photo:
     return _from_array(tensor.permute(1, 2, 0).numpy())
 
 
-def _finish(image: Image.Image, source: str | None, name: str) -> Photo:
-    """Check the size, decode no larger than needed, convert, set upright."""
+def _finish(image: Image.Image, source: str | None, name: str, ours: bool = False) -> Photo:
+    """Check the size, decode no larger than needed, convert, set upright.
+
+    An image that is not ``ours`` is only read: choosing a decoding size would change it for the caller.
+    """
     width, height = image.size
     if min(width, height) < 1:
         raise InputError(f"{name} has no pixels: its size is {width}×{height}")
     if width * height > MAX_PIXELS:
         megapixels, limit = width * height / 1e6, MAX_PIXELS / 1e6
         raise InputError(f"{name} has {megapixels:,.0f} megapixels; make it smaller, the limit is {limit:.0f}")
-    if source is not None and width * height > MAX_DECODED:
+    if ours and width * height > MAX_DECODED:
         # JPEG decodes to 1/2, 1/4 or 1/8 of its size at a fraction of the time; other formats ignore this.
         scale = next((s for s in (2, 4) if width * height <= MAX_DECODED * s * s), 8)
         image.draft(None, (width // scale, height // scale))

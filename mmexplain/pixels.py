@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmexplain.errors import InputError
 
-_STRIP_ROWS = 512
+_STRIP_PIXELS = 8_000_000
 
 
 def reduce_to_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
@@ -27,7 +27,7 @@ def reduce_to_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
         return _to_rgb(image, levels)
     # Strip by strip, so that the converted photo never exists at full size.
     small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
-    step = factor * max(1, _STRIP_ROWS // factor)
+    step = factor * max(1, _STRIP_PIXELS // (image.width * factor))
     for top in range(0, image.height, step):
         strip = image.crop((0, top, image.width, min(top + step, image.height)))
         small.paste(_to_rgb(strip, levels).reduce(factor), (0, top // factor))

@@ -86,6 +86,13 @@ class Preprocess:
         values.sub_(mean).div_(std)
         return values if self.scale == 1.0 else values.mul_(self.scale), geometry
 
+    @property
+    def size(self) -> Size:
+        """``(h, w)`` of the input; 224 × 224 where it follows the photo's."""
+        if self.crop is not None:
+            return self.crop
+        return self.resized(224, 224) if self.resize is not None else (224, 224)
+
     def resized(self, height: int, width: int) -> Size:
         """``(h, w)`` that a photo of ``height`` × ``width`` is resized to."""
         match self.resize:
@@ -112,6 +119,11 @@ class Preprocess:
         """Inverse of :meth:`to_dict`."""
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
         return cls(**fields)
+
+    @classmethod
+    def imagenet(cls) -> Preprocess:
+        """What most ImageNet models expect: short side 256, centre 224, ImageNet's mean and deviation."""
+        return cls(resize=256, crop=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
     @classmethod
     def from_torchvision(cls, transforms: Any) -> Preprocess:

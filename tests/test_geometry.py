@@ -275,6 +275,18 @@ def test_nonsense_is_refused(build):
         build()
 
 
+@pytest.mark.cuda
+def test_maps_on_a_gpu_stay_there():
+    maps = torch.randn(3, 7, 7)
+    for geometry in CASES.values():
+        result = geometry.to_original(maps.cuda())
+        assert result.is_cuda
+        torch.testing.assert_close(result.cpu(), geometry.to_original(maps), equal_nan=True)
+        assert geometry.peak(maps[0].cuda()) == geometry.peak(maps[0])
+    clip = Geometry.identity(9, 9).sample((0, 2, 4))
+    assert clip.to_original(maps.cuda()).is_cuda and clip.peak_in_clip(maps.cuda()) == clip.peak_in_clip(maps)
+
+
 # -- clips ---------------------------------------------------------------------------------------------------------
 
 

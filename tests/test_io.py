@@ -272,6 +272,24 @@ def test_large_photos_of_every_mode(small_limits, mode):
         assert np.abs(pixels(photo)[..., 0] - whole).max() <= (10 if mode == "P" else 3)  # palettes are dithered
 
 
+def test_a_lazily_opened_large_file_keeps_its_size(tmp_path, small_limits):
+    Image.new("RGB", (600, 400)).save(tmp_path / "large.jpg")
+    with Image.open(tmp_path / "large.jpg") as image:
+        photo = load_image(image)
+        assert image.size == (600, 400) and image.getpixel((599, 399)) == (0, 0, 0)
+    assert photo.original == (400, 600) and photo.image.size == (200, 134)
+
+
+def test_a_long_strip(tmp_path):
+    path = tmp_path / "panorama.png"
+    Image.new("L", (200_000, 200), 9).save(path, compress_level=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        photo = load_image(path)
+    assert photo.original == (200, 200_000) and photo.image.size == (100_000, 100)
+    assert display(photo).shape == (2, 1600, 3) and int(display(photo).min()) == 9
+
+
 def test_over_the_limit(tmp_path, small_limits):
     path = tmp_path / "vast.png"
     Image.new("L", (2001, 1000)).save(path)

@@ -12,21 +12,25 @@ from mmexplain.errors import InputError, did_you_mean
 SEQUENTIAL = "inferno"
 """Default for maps of evidence (0 to 1)."""
 
-DIVERGING = "PuOr_r"
-"""Default for signed maps (-1 to 1): purple against, orange for; told apart with every kind of colour vision."""
+DIVERGING = "fire-ice"
+"""Default for signed maps (-1 to 1): ``inferno`` for evidence for, the same with red and blue exchanged for evidence
+against. Both ends are bright, so that they show on photos, and are told apart with every kind of colour vision."""
 
 LEVELS = 256
 
 
 @lru_cache(maxsize=32)
 def rgb_table(name: str) -> NDArray[np.uint8]:
-    """``[256, 3]`` uint8 colours of a matplotlib colour map.
+    """``[256, 3]`` uint8 colours of a matplotlib colour map, or of "fire-ice".
 
     Raises:
         InputError: matplotlib has no colour map of that name.
     """
     from matplotlib import colormaps
 
+    if name == DIVERGING:
+        fire = rgb_table(SEQUENTIAL)[np.linspace(LEVELS // 5, LEVELS - 1, LEVELS // 2).round().astype(int)]
+        return np.concatenate([fire[::-1, ::-1], fire])
     if name not in colormaps:
         raise InputError(f"unknown colour map {name!r}{did_you_mean(name, colormaps)}")
     colours = np.asarray(colormaps[name](np.linspace(0.0, 1.0, LEVELS)))[:, :3]
@@ -53,7 +57,7 @@ def rgba_table(name: str, signed: bool) -> NDArray[np.uint8]:
         stretched = 0.2 + 0.8 * position if dark else position
         index = np.round(stretched * (LEVELS - 1)).astype(int)
     opacity = np.clip(strength / 0.6, 0.0, 1.0) ** 1.2
-    table = np.concatenate([colours[index], np.round(opacity * 255).astype(np.uint8)[:, None]], axis=1)
+    table = np.concatenate([colours[index], (opacity * 255).astype(np.uint8)[:, None]], axis=1)
     table.setflags(write=False)
     return table
 

@@ -101,8 +101,8 @@ def _finite(raw: Tensor) -> tuple[Tensor, str | None]:
     bad = int((~torch.isfinite(values)).sum().item())
     if not bad:
         return values, None
-    share = "every value" if bad == values.numel() else f"{bad} of {values.numel()} values"
-    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), f"{share} of this map are not numbers"
+    share = "the whole map is" if bad == values.numel() else f"{bad} of {values.numel()} values are"
+    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), f"{share} NaN or infinite"
 
 
 def _scalar(values: NDArray[np.float32], seen: NDArray[np.bool_], note: str | None, kind: Kind) -> Heat:

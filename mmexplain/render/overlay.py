@@ -37,7 +37,7 @@ def overlay(
         target: number, label or target.
         layer: layer name; the first that fits where left out.
         method: method name; the first that fits where left out.
-        colormap: a matplotlib colour map; by default ``inferno``, ``PuOr_r`` for signed maps.
+        colormap: a matplotlib colour map; by default ``inferno``, ``fire-ice`` for signed maps.
         alpha: opacity of the strongest value, 0 to 1. Pixel-space maps are always opaque.
         size: ``(h, w)`` of the result; the display photo's where left out.
         signed: draw negative values too; by default as the method's registry entry says.

@@ -23,6 +23,9 @@
         peak.style.left = `${cell.peak_at[0]}%`;
         peak.style.top = `${cell.peak_at[1]}%`;
       }
+      const plate = frame.querySelector(".plate");
+      plate.hidden = !cell.note;
+      plate.textContent = cell.note || "";
     }
 
     const slot = () => (data.cells[key][target].kind === "pixels" ? "pixels" : "heat");
@@ -45,12 +48,9 @@
       find(".percent").textContent = chosen.percent || "–";
       find(".score").textContent = chosen.score;
       find(".at").textContent = cell.peak ? cell.peak.join(", ") : "–";
-      const note = find(".note");
-      note.hidden = !cell.note;
-      note.textContent = cell.note || "";
       const line = `“${chosen.label}”: ${method} at ${layer}${summary ? `, ${summary}` : ""}`;
       find(".says").textContent = line;
-      const where = cell.peak ? `; strongest at ${cell.peak.join(", ")}` : "";
+      const where = cell.peak ? `; strongest at ${cell.peak.join(", ")}` : `; ${cell.note || "no peak"}`;
       stage.querySelector("svg").setAttribute("aria-label", `${data.name}. Map for ${line}${where}`);
       legend(cell.kind);
       each(root, ".choose .word", (word, place) => {

@@ -52,6 +52,8 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
         "photo": photo_uri(photo_image(explanation), PHOTO_SIDE),
         "unseen": _unseen(explanation),
         "words": words,
+        "spoken": any(word["target"] for word in words),
+        "toned": any(word["target"] and word["target"]["tone"] is not None for word in words),
         "groups": groups,
         "targets": targets,
         "maps": [

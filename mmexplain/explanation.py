@@ -265,7 +265,7 @@ class Explanation:
             with safe_open(str(path), framework="pt") as file:
                 metadata: Mapping[str, str] = file.metadata() or {}
                 record = json.loads(metadata["mmexplain"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file cannot be iterated
             if record["format"] != FORMAT:
                 raise InputError(f"{str(path)!r} has format {record['format']!r}; this version reads {FORMAT!r}")
             return cls(

@@ -20,7 +20,6 @@ from mmexplain.tasks.captioning.captioner import DecoderOutput
 from mmexplain.tasks.captioning.phrases import Phrasing
 from mmexplain.tasks.captioning.search import beam_search
 
-
 MAX_LENGTH = 20
 """Words at which a search gives up waiting for the end of a caption."""
 

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from mmexplain.errors import InputError, TargetError
 from mmexplain.preprocess import Preprocess
-from mmexplain.tasks.captioning import CaptionerAdapter, Captioning, DecoderOutput, ShowAndTell, ShowAttendTell, WordList
+from mmexplain.tasks.captioning import (
+    CaptionerAdapter,
+    Captioning,
+    DecoderOutput,
+    ShowAndTell,
+    ShowAttendTell,
+    WordList,
+)
 from mmexplain.tasks.captioning.vocabulary import SPECIAL, Vocabulary
 
 WORDS = ["<end>", "a", "red", "dog", "cat", "runs", "on", "the", "grass", "frisbee"]

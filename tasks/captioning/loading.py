@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import mmexplain.tasks.zoo
 from mmexplain.errors import ModelError, did_you_mean
@@ -34,6 +35,6 @@ def load_captioner_task(model: str = DEFAULT_CAPTIONER) -> Captioning:
         hint = did_you_mean(model, ARCHITECTURES)
         raise ModelError(f"no captioner {model!r}: give {' or '.join(ARCHITECTURES)}, or a .safetensors file{hint}")
     captioner = load_captioner(path)
-    size = captioner.input_size
+    size = cast(int, captioner.input_size)
     preprocess = Preprocess(resize=(size, size), mean=MEAN, std=STD)
     return Captioning(captioner, preprocess, layer="encoder.bn2", model_id=model)

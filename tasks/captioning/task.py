@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class Captioning(Task):
         self, captioner: nn.Module, preprocess: Preprocess, *, layer: str | None = None, model_id: str | None = None
     ) -> None:
         self.model = captioner
-        self.captioner: Any = captioner
+        self.captioner = cast(Any, captioner)
         self.preprocess = preprocess
         self.model_id = model_id if model_id is not None else type(captioner).__name__
         self.phrasing = Phrasing(self.captioner.vocabulary)

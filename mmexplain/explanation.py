@@ -131,10 +131,18 @@ class Explanation:
             values = values.gather(0, strongest)[0]
         return values
 
-    def heatmap(self, target: int | str | Target = 0, layer: str | None = None, method: str | None = None) -> Tensor:
-        """The map ``[H, W]`` in the pixels of the original file: float32, signed, not normalised, NaN where the
-        model never looked (cropped borders)."""
-        return self.geometry.to_original(self.map(target, layer, method).float())
+    def heatmap(
+        self,
+        target: int | str | Target = 0,
+        layer: str | None = None,
+        method: str | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """The map in the pixels of the original file: float32 ``[H, W]``, signed, not normalised, NaN where the
+        model never looked (cropped borders). ``size`` gives another ``(height, width)`` of the whole photo: for
+        display, or where the file has very many pixels."""
+        return self.geometry.to_original(self.map(target, layer, method).float(), size)
 
     def peak(
         self, target: int | str | Target = 0, layer: str | None = None, method: str | None = None

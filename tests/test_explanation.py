@@ -77,6 +77,9 @@ def test_heatmap_and_peak_are_in_pixels_of_the_original() -> None:
     assert heatmap[:, :20].isnan().all()
     assert heatmap[:, 60:].isnan().all()
     assert not heatmap[:, 20:60].isnan().any()
+    small = explanation.heatmap("dog", size=(20, 40))
+    assert small.shape == (20, 40)
+    assert small.nan_to_num(-1).argmax() == 7 * 40 + 22, "the same place at half the size"
     # Cell (1, 2) of the 4 × 4 grid covers x 40-50 and y 10-20 of the photo.
     x, y = explanation.peak("dog") or (-1, -1)
     assert 40 <= x < 50

@@ -6,20 +6,21 @@ photo of anybody's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmexplain.commands.progress import steps
-from mmexplain.errors import InputError
+from mmexplain.errors import InputError, MethodError
 
 if TYPE_CHECKING:
     from mmexplain.explanation import Explanation
 
 TITLE = "mmexplain: where the models looked"
-CAPTION_METHODS = ("gradcam", "gradcam++", "attention")
+CAPTION_METHODS = ("gradcam", "gradcam++")
+ATTENTION = "attention"
 CLASS_METHODS = ("gradcam", "gradcam++", "guided-gradcam")
 
 
@@ -34,37 +35,43 @@ class Scene:
         title: what the photo shows, for the progress line.
         package: the installed package that holds it.
         path: where in the package.
-        task: the verb.
-        methods: names from the registry.
-        classes: classes to explain, the forced ones included; the likeliest if there are none.
-        versus: pairs of classes to contrast.
+        caption: the sentence to explain; the model speaks where there is none.
+        classes: the classes to explain, forced ones included; a scene with classes is classified, not captioned.
+        versus: word or class → another that could stand in its place.
     """
 
     title: str
     package: str
     path: str
-    task: str = "caption"
-    methods: Sequence[str] = CAPTION_METHODS
+    caption: str | None = None
     classes: Sequence[str] = ()
-    versus: Sequence[tuple[str, str]] = field(default=())
+    versus: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """The verb."""
+        return "classify" if self.classes else "caption"
 
 
 SCENES = (
-    Scene("a dog on the grass", "foolbox", "data/imagenet_00_243.jpg"),
-    Scene("geese on the grass", "foolbox", "data/imagenet_15_99.jpg"),
-    Scene("a car in the woods", "foolbox", "data/imagenet_07_609.jpg"),
-    Scene("a motorcycle", "skimage", "data/motorcycle_left.png"),
-    Scene("an astronaut", "skimage", "data/astronaut.png"),
+    Scene("a dog and its owner", "foolbox", "data/imagenet_00_243.jpg"),
     Scene(
-        "a dog on the grass, classified",
+        "the same photo, another sentence",
         "foolbox",
         "data/imagenet_00_243.jpg",
-        "classify",
-        CLASS_METHODS,
-        ("bull mastiff", "boxer"),
-        (("bull mastiff", "boxer"),),
+        caption="a brown dog stands on the grass next to a man",
+        versus={"dog": "cat"},
     ),
-    Scene("a cat, classified", "skimage", "data/chelsea.png", "classify", CLASS_METHODS, ("tabby", "tiger cat")),
+    Scene("a spotted dog", "foolbox", "data/imagenet_16_251.jpg"),
+    Scene("a motorcycle", "skimage", "data/motorcycle_left.png"),
+    Scene(
+        "the first dog, classified",
+        "foolbox",
+        "data/imagenet_00_243.jpg",
+        classes=("bull mastiff", "boxer"),
+        versus={"bull mastiff": "boxer"},
+    ),
+    Scene("a cat, classified", "skimage", "data/chelsea.png", classes=("tiger cat", "tabby")),
 )
 
 
@@ -114,11 +121,15 @@ def run(write: Write, scenes: Sequence[Scene]) -> list[Explanation]:
 
 
 def _explain(task: Any, scene: Scene, photo: Path) -> Explanation:
-    options: dict[str, Any] = {}
+    explanation: Explanation
     if scene.classes:
-        options["targets"] = [
-            *(task.target(name) for name in scene.classes),
-            *(task.contrast(label, other) for label, other in scene.versus),
-        ]
-    explanation: Explanation = task.explain(str(photo), methods=list(scene.methods), **options)
+        classes = [task.target(name) for name in scene.classes]
+        contrasts = [task.contrast(name, other) for name, other in scene.versus.items()]
+        explanation = task.explain(str(photo), [*classes, *contrasts], methods=CLASS_METHODS)
+        return explanation
+    asked = {"caption": scene.caption, "versus": scene.versus or None}
+    try:
+        explanation = task.explain(str(photo), **asked, methods=(*CAPTION_METHODS, ATTENTION))
+    except MethodError:  # not every captioner has attention of its own
+        explanation = task.explain(str(photo), **asked, methods=CAPTION_METHODS)
     return explanation

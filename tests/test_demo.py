@@ -32,8 +32,9 @@ def small_models(monkeypatch: pytest.MonkeyPatch, classifier: str, captioner: st
     """Two scenes, one for each verb, explained by tiny models."""
     monkeypatch.setattr(registry, "DEFAULTS", {"caption": captioner, "classify": classifier})
     scenes = {scene.task: scene for scene in demo.SCENES}
-    square = replace(scenes["classify"], classes=("square", "cloud"), versus=(("square", "cloud"),))
-    monkeypatch.setattr(demo, "SCENES", (scenes["caption"], square))
+    sentence = replace(scenes["caption"], caption="a dog on grass", versus={"dog": "cat"}, title="another sentence")
+    square = replace(scenes["classify"], classes=("square", "cloud"), versus={"square": "cloud"})
+    monkeypatch.setattr(demo, "SCENES", (scenes["caption"], sentence, square))
 
 
 def test_the_photos_of_the_demo_are_installed() -> None:
@@ -48,9 +49,9 @@ def test_the_photos_of_the_demo_are_installed() -> None:
 
 def test_both_verbs_are_shown_with_gradients_attention_and_a_forced_class() -> None:
     assert {scene.task for scene in demo.SCENES} == {"caption", "classify"}
-    assert {"gradcam", "gradcam++", "attention"} <= set(demo.CAPTION_METHODS)
+    assert {"gradcam", "gradcam++"} <= set(demo.CAPTION_METHODS)
     assert "guided-gradcam" in demo.CLASS_METHODS
-    assert any(len(scene.classes) > 1 for scene in demo.SCENES)
+    assert any(len(scene.classes) > 1 and scene.versus for scene in demo.SCENES)
 
 
 @pytest.mark.usefixtures("small_models")
@@ -61,6 +62,7 @@ def test_the_demo_ends_with_one_report(tmp_path: Path) -> None:
     for scene in demo.SCENES:
         assert Path(scene.path).name in page
         assert scene.title in result.stderr
+    assert "attention" in page and "dog rather than cat" in page and "square rather than cloud" in page
     assert "somewhere/new/report.html" in result.stdout.splitlines()[-1]
     assert run("demo", "--out", "somewhere/new").exit_code == 0, "a second time, over the first"
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from mmexplain.engine import DEFAULT_MEMORY, run
 from mmexplain.errors import MethodError
 from mmexplain.explanation import Explanation, MapKey
+from mmexplain.linear_head import require_linear_head
 from mmexplain.methods.registry import DEFAULT_METHOD, Method, get, select
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.moments import softmax_moments
@@ -122,7 +123,11 @@ def explain(
     problem.context = problem.context | choice.context
 
     for method in plan.methods:
+        if method.name == "cam":
+            require_linear_head(problem, choice.targets, plan.layers, memory=memory)
         if method.moments:
+            if create_graph:
+                raise MethodError(f"maps of {method.name!r} cannot be trained through; use 'gradcam++'")
             maps |= _moment_maps(task, problem, choice.targets, plan.layers, method, memory)
         elif method.space == "attention":
             maps |= _attention_maps(task, first)

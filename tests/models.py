@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mmexplain.problem import Problem
 from mmexplain.targets import Target
+from mmexplain.tasks.base import Batch, Task
 
 
 class PlainCNN(nn.Module):
@@ -206,6 +207,23 @@ class LateCaptioner(AttentiveCaptioner):
         return super().decode(F.relu(self.conv2(features), inplace=True), tokens)
 
 
+class Head(nn.Module):
+    """What follows the tapped layer: piecewise linear, and blind to no place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tap = nn.ReLU()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.fc1 = nn.Linear(4 * 9, 8)
+        self.fc2 = nn.Linear(8, 5)
+
+    def after(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(self.conv(x).relu().flatten(1)).relu())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.tap(x))
+
+
 # -- problems -------------------------------------------------------------------------------------------------------
 
 
@@ -268,3 +286,50 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def keep(layer: str, activations: Tensor, gradients: Tensor) -> dict[str, Tensor]:
     """A reducer that keeps what it is given."""
     return {"activations": activations.expand_as(gradients), "gradients": gradients}
+
+
+class ModelTask(Task):
+    """The least that makes a classifier explainable: tensors in, class numbers as targets."""
+
+    name = "test"
+
+    def __init__(self, model: nn.Module, layer: str | None = None) -> None:
+        self.model, self.model_id, self._layer = model, type(model).__name__, layer
+
+    def prepare(self, image: Tensor) -> Batch:
+        return Batch({"image": image}, {}, [None] * len(image), [None] * len(image))  # type: ignore[list-item]
+
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.model(inputs["image"])
+
+    def score(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor:
+        return class_score(output, targets)
+
+    def probability(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor:
+        return class_score(output.softmax(-1), targets)
+
+    def logits(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor:
+        return output[:, None].expand(-1, len(targets[0]), -1)
+
+    def default_layer(self) -> str:
+        assert self._layer is not None
+        return self._layer
+
+
+class OneConv(nn.Module):
+    """captum's ``BasicModel_ConvNet_One_Conv``: weights of ones, so that everything can be worked by hand."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 2, 3)
+        self.relu1 = nn.ReLU(inplace)
+        self.fc1 = nn.Linear(8, 4)
+        self.relu2 = nn.ReLU(inplace)
+        with torch.no_grad():
+            self.conv1.weight.fill_(1)
+            self.conv1.bias.copy_(torch.tensor([-50.0, -75.0]))  # type: ignore[union-attr]
+            self.fc1.weight.copy_(torch.cat([torch.ones(4, 5), -torch.ones(4, 3)], 1))
+            self.fc1.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu2(self.fc1(self.relu1(self.conv1(x)).view(-1, 8)))

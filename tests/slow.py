@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -91,3 +91,25 @@ def weighted_sum(weights: Sequence[float], activations: Tensor, relu: bool = Tru
     total = sum(weight * channel.double() for weight, channel in zip(weights, activations, strict=True))
     assert isinstance(total, Tensor)
     return total.clamp(min=0) if relu else total
+
+
+def elementwise_derivatives(function: Callable[[Tensor], Tensor], at: Tensor) -> list[Tensor]:
+    """dY/dA, d²Y/dA² and d³Y/dA³ of a scalar by each element alone, by nested autograd: nothing assumed."""
+    at = at.clone().requires_grad_()
+    (first,) = torch.autograd.grad(function(at), at, create_graph=True)
+    second, third = torch.zeros_like(at), torch.zeros_like(at)
+    for i in range(at.numel()):
+        (row,) = torch.autograd.grad(first.flatten()[i], at, create_graph=True)
+        second.view(-1)[i] = row.flatten()[i].detach()
+        (row,) = torch.autograd.grad(row.flatten()[i], at, retain_graph=True)
+        third.view(-1)[i] = row.flatten()[i]
+    return [first.detach(), second, third]
+
+
+def gradcam_pp(function: Callable[[Tensor], Tensor], activations: Tensor) -> Tensor:
+    """Grad-CAM++ by eqs 5 and 10, for Y = ``function`` of the activations ``[C, h, w]``."""
+    first, second, third = elementwise_derivatives(function, activations)
+    denominator = 2 * second + activations.sum((1, 2), keepdim=True) * third
+    alpha = torch.where(denominator == 0, 0, second / denominator)
+    weights = (alpha * first.clamp(min=0)).sum((1, 2))
+    return (weights[:, None, None] * activations).sum(0).clamp(min=0)

@@ -28,8 +28,7 @@ def _exact(tensor: Tensor) -> Tensor:
 def _combine(weights: Tensor, activations: Tensor, relu: bool) -> Tensor:
     """Σ_k w_k A^k over channels; ``weights [B, K, C]``. A matrix product: no ``[B, K, C, *S]`` is formed."""
     shape = activations.shape
-    maps = torch.matmul(weights, activations.reshape(shape[0], shape[2], -1))
-    maps = maps.unflatten(-1, shape[3:])
+    maps: Tensor = torch.matmul(weights, activations.reshape(shape[0], shape[2], -1)).unflatten(-1, shape[3:])
     return maps.relu() if relu else maps
 
 
@@ -136,21 +135,22 @@ def gradcam_pp_normalized(activations: Tensor, gradients: Tensor, *, relu: bool 
 
 
 class SoftmaxMoments(NamedTuple):
-    """Moments Σ_v P_v g_v, Σ_v P_v g_v², Σ_v P_v g_v³ of the logits' gradients g_v under the softmax P,
-    and the gradient of the target's own logit; each ``[B, K, C, *S]``."""
+    """Moments Σ_v P_v δ_v, Σ_v P_v δ_v², Σ_v P_v δ_v³ under the softmax P, each ``[B, K, C, *S]``, of the differences
+    δ_v = ∂S_v/∂A − ∂S_c/∂A between the logits' gradients and that of the target c's own logit. Differences, because
+    for a confident model all that matters is in classes of small probability, and would be lost in a sum over all."""
 
     first: Tensor
     second: Tensor
     third: Tensor
-    logit: Tensor
 
 
 def gradcam_pp_softmax(activations: Tensor, moments: SoftmaxMoments, *, relu: bool = True) -> Tensor:
     """Grad-CAM++ with a softmax as the last link: Y = softmax(S)_c in place of exp(S_c).
 
-    Chattopadhay et al., WACV 2018, eqs 20-24. With g_v = ∂S_v/∂A, d = g_c − E[g], and v and κ the variance and the
-    third cumulant of g under the softmax, the derivatives of Y at one place are Y' = Y d, Y'' = Y (d² − v) and
-    Y''' = Y (d³ − 3 d v − κ); α = Y'' / (2 Y'' + Y''' ΣA). Y cancels from α and scales the map.
+    Chattopadhay et al., WACV 2018, eqs 20-24. With S piecewise linear in A and m_p the moments Σ_v P_v δ_v^p of
+    :class:`SoftmaxMoments`, the derivatives of Y at one place are Y' = −Y m_1, Y'' = Y (2 m_1² − m_2) and
+    Y''' = Y (6 m_1 m_2 − 6 m_1³ − m_3); α = Y'' / (2 Y'' + Y''' ΣA) and w = Σ α ReLU(Y'). Y cancels from α and scales
+    the map, so it is left out. α has a pole where its denominator crosses zero, in the paper too.
 
     Args:
         activations: ``[B, 1, C, *S]``.
@@ -158,19 +158,16 @@ def gradcam_pp_softmax(activations: Tensor, moments: SoftmaxMoments, *, relu: bo
         relu: keep only evidence for the target.
 
     Returns:
-        Maps ``[B, K, *S]``.
+        Maps ``[B, K, *S]``: the weights are computed in float64, the maps in float32 (float64 for float64 input).
     """
     activations = _exact(activations)
-    first, second, third, logit = (_exact(moment) for moment in moments)
-    d = logit - first
-    variance = second - first.square()
-    cumulant = third - 3 * first * second + 2 * first.pow(3)
-    numerator = d.square() - variance
-    curvature = d.pow(3) - 3 * d * variance - cumulant
-    total = activations.sum(_spatial(activations), keepdim=True)
-    denominator = 2 * numerator + curvature * total
-    alpha = torch.where((d > 0) & (denominator != 0), numerator / torch.where(denominator == 0, 1.0, denominator), 0.0)
-    return _combine(_pp_weights(alpha, d.relu(), False), activations, relu)
+    first, second, third = (moment.double() for moment in moments)
+    total = activations.double().sum(_spatial(activations), keepdim=True)
+    numerator = 2 * first.square() - second
+    denominator = 2 * numerator + (6 * first * second - 6 * first.pow(3) - third) * total
+    alpha = torch.where(denominator != 0, numerator / torch.where(denominator == 0, 1.0, denominator), 0.0)
+    weights = _pp_weights(alpha, (-first).relu(), False)
+    return _combine(weights.to(activations.dtype), activations, relu)
 
 
 def _pp_weights(alpha: Tensor, positive: Tensor, normalize: bool) -> Tensor:

@@ -37,15 +37,22 @@ _RELUS: dict[Callable[..., Any], tuple[tuple[str, ...], bool]] = {
     functional.relu: (("input", "inplace"), False),
     functional.relu6: (("input", "inplace"), False),
     functional.hardtanh: (("input", "min_val", "max_val", "inplace"), False),
+    functional.hardtanh_: (("input", "min_val", "max_val"), True),
     functional.threshold: (("input", "threshold", "value", "inplace"), False),
+    torch.threshold: (("input", "threshold", "value"), False),
+    torch.threshold_: (("input", "threshold", "value"), True),
     torch.relu: (("input",), False),
     torch.relu_: (("input",), True),
     Tensor.relu: (("input",), False),
     Tensor.relu_: (("input",), True),
     torch.clamp: (("input", "min", "max"), False),
     torch.clamp_: (("input", "min", "max"), True),
+    torch.clip: (("input", "min", "max"), False),
+    torch.clip_: (("input", "min", "max"), True),
     Tensor.clamp: (("input", "min", "max"), False),
     Tensor.clamp_: (("input", "min", "max"), True),
+    Tensor.clip: (("input", "min", "max"), False),
+    Tensor.clip_: (("input", "min", "max"), True),
     torch.clamp_min: (("input", "min"), False),
     torch.clamp_min_: (("input", "min"), True),
     Tensor.clamp_min: (("input", "min"), False),
@@ -53,7 +60,7 @@ _RELUS: dict[Callable[..., Any], tuple[tuple[str, ...], bool]] = {
 }
 
 
-class relu_rule(TorchFunctionMode):  # noqa: N801 - used like a function, in a with statement
+class relu_rule(TorchFunctionMode):
     """Within this context, and in this thread only, every ReLU and ReLU6 has another backward rule.
 
     Functional, in-place and reused ReLUs are caught alike, because the call is intercepted and not a module.
@@ -90,9 +97,9 @@ def _ceiling(func: Callable[..., Any], given: dict[str, Any]) -> Any:
     """Upper bound of the rectifier (None: no bound); NotImplemented when the call is not a rectifier."""
     if func is functional.relu6:
         return 6.0
-    if func is functional.hardtanh:
+    if func in (functional.hardtanh, functional.hardtanh_):
         return given.get("max_val", 1.0) if given.get("min_val", -1.0) == 0 else NotImplemented
-    if func is functional.threshold:
+    if func in (functional.threshold, torch.threshold, torch.threshold_):
         return None if given.get("threshold") == 0 and given.get("value") == 0 else NotImplemented
     if "min" in _RELUS[func][0]:
         floor, ceiling = given.get("min"), given.get("max")

@@ -113,7 +113,8 @@ def save_figure(explanation: Explanation, path: str | Path, **options: Any) -> P
             # A caption may hold letters that the font lacks; a box in their place is no reason for noise.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             # PNG's default effort costs half of the time and saves a few per cent.
-            drawn.savefig(path, format=kind, pil_kwargs={"compress_level": 3} if kind == "png" else None)
+            effort: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
+            drawn.savefig(path, format=kind, **effort)
     except OSError as error:
         raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
     return path

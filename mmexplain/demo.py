@@ -63,7 +63,7 @@ SCENES = (
         versus={"dog": "cat"},
     ),
     Scene("a spotted dog", "foolbox", "data/imagenet_16_251.jpg"),
-    Scene("a motorcycle", "skimage", "data/motorcycle_left.png"),
+    Scene("a car on a dirt road", "foolbox", "data/imagenet_06_609.jpg"),
     Scene(
         "the first dog, classified",
         "foolbox",

@@ -269,6 +269,16 @@ def test_a_full_disk_does_not_cost_the_result(photo: Path, classifier: str, monk
         assert all(label in result.stdout for label in CLASSES)
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that refuses even root")
+@pytest.mark.parametrize("out", ["/proc/maps.html", "/proc/maps.png", "/proc/maps.safetensors", "/proc/maps/"])
+def test_a_closed_folder_does_not_cost_the_result(photo: Path, classifier: str, out: str) -> None:
+    result = run("classify", photo, "--model", classifier, "--out", out, "--json")
+    assert result.exit_code == 2
+    assert "/proc" in one_line(result.stderr)
+    if result.stdout:  # root finds out when it writes, others before the work begins
+        assert len(json.loads(result.stdout)["targets"]) == 3
+
+
 # -- conduct ----------------------------------------------------------------------------------------------------------
 
 

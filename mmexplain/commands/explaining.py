@@ -121,10 +121,10 @@ def _explain(task_name: str, request: Request, options: Callable[[Any], dict[str
         out = f"{Path(request.image).stem or 'photo'}.mmexplain.html"
     destination = None if out is None else Destination(out, request.image)
     with working("starting") as say:
-        say("reading the photo")
         from mmexplain.io import load_image
         from mmexplain.methods.registry import select
 
+        say("reading the photo")
         photo = load_image(request.image)
         select(request.methods)
         say("loading the model")

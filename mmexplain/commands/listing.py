@@ -20,7 +20,7 @@ def methods() -> None:
     from mmexplain.commands.tables import console, plain_table
     from mmexplain.methods.registry import DEFAULT_METHOD, METHODS
 
-    table = plain_table("method", "what it shows", "needs", "paper")
+    table = plain_table("method", "what it shows", "needs", "paper", whole=("method",))
     for method in METHODS.values():
         default = " (default)" if method.name == DEFAULT_METHOD else ""
         table.add_row(method.name, method.summary + default, method.needs, method.paper)
@@ -37,7 +37,7 @@ def models() -> None:
     from mmexplain.tasks.registry import DEFAULTS
     from mmexplain.tasks.registry import models as known_models
 
-    table = plain_table("model", "verb", "what it is", "MB", "licence", "", right=("MB",))
+    table = plain_table("model", "verb", "what it is", "MB", "licence", "", right=("MB",), whole=("model",))
     for info in known_models():
         notes = ["default"] if DEFAULTS[info.task] == info.id else []
         if not info.available:
@@ -72,7 +72,7 @@ def layers(model: str, everything: bool, device: str) -> None:
     for record in records:
         counts[record.name] = counts.get(record.name, 0) + 1
     seen: dict[str, int] = {}
-    table = plain_table("layer", "type", "output", "map", "", right=("output", "map"))
+    table = plain_table("layer", "type", "output", "map", "", right=("output", "map"), whole=("layer",))
     for record in records:
         name = record.name
         if counts[name] > 1:

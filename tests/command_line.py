@@ -25,6 +25,14 @@ def run(*arguments: object) -> Result:
     return result
 
 
+def record(*arguments: object) -> dict[str, Any]:
+    """What these arguments print with --json."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return dict(json.loads(result.stdout))
+
+
 def refusal(*arguments: object) -> str:
     """The one line with which the command line refuses these arguments."""
     result = run(*arguments)

@@ -30,3 +30,21 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("captioner") / "eight.safetensors"
     save_captioner(path)
     return str(path)
+
+
+@pytest.fixture(params=["caption", "classify"])
+def verb(request: pytest.FixtureRequest) -> str:
+    """Each verb that takes a photo."""
+    return str(request.param)
+
+
+@pytest.fixture
+def model(verb: str, classifier: str, captioner: str) -> str:
+    """``--model`` of a tiny model for the verb."""
+    return captioner if verb == "caption" else classifier
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written by default lands in the test's own folder."""
+    monkeypatch.chdir(tmp_path)

@@ -18,13 +18,9 @@ from mmexplain.tasks import registry
 from tests.command_line import one_line, refusal, run
 
 pytest_plugins = ["tests.command_line_fixtures"]
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 SCRIPTS = Path(__file__).parent.parent / "demos"
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""What the command line writes with --out, and what it leaves alone."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mmexplain.explanation import Explanation
+from tests.command_line import CLASSES, one_line, picture, record, refusal, run, save_classifier, write_card
+
+pytest_plugins = ["tests.command_line_fixtures"]
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@pytest.mark.parametrize("name", ["maps.html", "maps.png", "maps.safetensors", "MAPS.PNG"])
+def test_the_suffix_says_what_is_written(photo: Path, classifier: str, name: str) -> None:
+    for _ in range(2):  # the second time over what the first one wrote
+        assert record("classify", photo, "--model", classifier, "--out", name)["files"] == [name]
+    if name.endswith("safetensors"):
+        assert [target.label for target in Explanation.load(name).targets] != []
+    elif name.endswith(".html"):
+        assert "<html" in Path(name).read_text(encoding="utf-8")
+    else:
+        Image.open(name).verify()
+
+
+@pytest.mark.parametrize("name", ["new", "new/", "deep/er/new", "with.dot/"])
+def test_a_folder_gets_everything(photo: Path, classifier: str, name: str) -> None:
+    arguments = ["--top", 2, "--method", "gradcam", "--method", "gradcam++", "--out", name]
+    files = record("classify", photo, "--model", classifier, *arguments)["files"]
+    assert sorted(map(str, Path(name).iterdir())) == sorted(files)
+    assert [Path(file).suffix for file in files] == [".html", *[".png"] * 4, ".safetensors"]
+    assert all(Image.open(file).size == (160, 120) for file in files if file.endswith(".png"))
+
+
+def test_a_label_cannot_lead_out_of_the_folder(photo: Path, tmp_path: Path) -> None:
+    model = tmp_path / "odd.safetensors"
+    save_classifier(model)
+    labels = ["../../outside", "C:\\con?*\x00\n.", "ø" * 300]
+    write_card(model, {"architecture": "timm:test_resnet", "labels": labels})
+    files = record("classify", photo, "--model", model, "--out", "in/")["files"]
+    assert len(files) == 5
+    assert all(Path(file).resolve().parent == tmp_path / "in" and len(Path(file).name) < 80 for file in files)
+
+
+def test_the_photo_and_the_files_of_others_survive(classifier: str, tmp_path: Path) -> None:
+    picture().save("photo.png")
+    Path("notes.html").write_text("<html>my notes</html>")
+    Path("folder").mkdir()
+    Path("folder/report.html").write_text("<html>another program's report</html>")
+    for out, expected in [
+        ("photo.png", "the photo itself"),
+        ("notes.html", "not from mmexplain"),
+        ("photo.png/x.png", "folder"),
+        ("photo.png/", "it is a file"),
+        ("maps.gif", ".html"),
+        ("nowhere/maps.html", "no folder 'nowhere'"),
+        ("folder", "not from mmexplain"),
+    ]:
+        assert expected in refusal("classify", "photo.png", "--model", classifier, "--out", out)
+    assert Path("notes.html").read_text() == "<html>my notes</html>"
+    assert Path("folder/report.html").read_text() == "<html>another program's report</html>"
+    with Image.open("photo.png") as image:
+        assert image.tobytes() == picture().tobytes()
+
+
+def test_an_empty_file_may_be_filled(photo: Path, classifier: str) -> None:
+    Path("maps.html").touch()
+    assert record("classify", photo, "--model", classifier, "--out", "maps.html")["files"] == ["maps.html"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_full_disk_does_not_cost_the_result(photo: Path, classifier: str, monkeypatch: Any, as_json: bool) -> None:
+    def full(self: Explanation, path: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Explanation, "save", full)
+    result = run("classify", photo, "--model", classifier, "--out", "maps.html", *(["--json"] if as_json else []))
+    assert result.exit_code == 2
+    assert "no space left on device" in one_line(result.stderr)
+    if as_json:
+        found = json.loads(result.stdout)
+        assert (len(found["targets"]), found["files"]) == (3, [])
+    else:
+        assert all(label in result.stdout for label in CLASSES)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that refuses even root")
+@pytest.mark.parametrize("out", ["/proc/maps.html", "/proc/maps.png", "/proc/maps.safetensors", "/proc/maps/"])
+def test_a_closed_folder_does_not_cost_the_result(photo: Path, classifier: str, out: str) -> None:
+    result = run("classify", photo, "--model", classifier, "--out", out, "--json")
+    assert result.exit_code == 2
+    assert "/proc" in one_line(result.stderr)
+    if result.stdout:  # root finds out when it writes, others before the work begins
+        assert len(json.loads(result.stdout)["targets"]) == 3

@@ -17,9 +17,9 @@ for target in explanation.targets:
 explanation.save("caption.html")
 
 # A sentence of your own is scored and explained; phrases and contrasts are targets too.
-noun = next(target.label for target in explanation.targets if target.content)
-other = "cat" if noun != "cat" else "dog"
-contrast = captioner.explain(photo, explanation.text, words=[noun], versus={noun: other}, whole=True)
+surest = max((t for t in explanation.targets if t.content), key=lambda t: explanation.scores[explanation.find(t)])
+word, other = surest.label, "cat" if surest.label != "cat" else "dog"
+contrast = captioner.explain(photo, explanation.text, words=[word], versus={word: other}, whole=True)
 for target, score in zip(contrast.targets, contrast.scores, strict=True):
     print(f"{target.kind:>8}  {score:8.2f}  {target.label}")
 contrast.save("contrast.html")

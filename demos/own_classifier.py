@@ -3,8 +3,9 @@
 import sys
 
 import torch
-from mmexplain.tasks.classification.task import Classifier
 from torch import nn
+
+from mmexplain.tasks.classification.task import Classifier
 
 photo = sys.argv[1] if len(sys.argv) > 1 else "photo.jpg"
 torch.manual_seed(0)

@@ -16,7 +16,7 @@ from mmexplain.engine import DEFAULT_MEMORY, run
 from mmexplain.errors import MethodError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.linear_head import require_linear_head
-from mmexplain.methods.registry import DEFAULT_METHOD, Method, get, select
+from mmexplain.methods.registry import Method, get, select
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.moments import softmax_moments
 from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Strategy
@@ -59,7 +59,7 @@ def explain(
     targets: Choice | Choose | Rows,
     *,
     layers: Sequence[str] | None = None,
-    methods: Sequence[str] = (DEFAULT_METHOD,),
+    methods: Sequence[str] | None = None,
     strategy: Strategy = "auto",
     memory: int = DEFAULT_MEMORY,
     create_graph: bool = False,
@@ -75,7 +75,7 @@ def explain(
         targets: B rows of targets, or a function that makes a Choice of the features ``[B, ...]``; then predicting
             and explaining share one forward pass through the encoder.
         layers: dotted names or globs; the task's default layer if None.
-        methods: names from the registry.
+        methods: names from the registry; the task's default method if None.
         strategy: see :mod:`mmexplain.engine`.
         memory: bound in bytes on what one chunk of targets may take.
         create_graph: keep the graph, so that the maps can be trained through.
@@ -89,7 +89,7 @@ def explain(
         LayerError, TargetError, ModelError, DeviceError: see :func:`mmexplain.engine.run`.
     """
     started = time.perf_counter()
-    plan = _Plan(select(methods), list(layers) if layers else [task.default_layer()])
+    plan = _Plan(select(methods or [task.default_method]), list(layers) if layers else [task.default_layer()])
     problem = Problem(task.model, task.encode, task.decode, task.score, batch.inputs, batch.context)
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
 

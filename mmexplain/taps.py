@@ -103,12 +103,12 @@ class Reader:
     Attributes:
         layout: where the channels stand.
         prefix: leading tokens that are no place in the photo (class and register tokens).
-        grid: height and width of the token grid.
+        grid: height and width of the token grid; of a clip's, steps in time before them.
     """
 
     layout: Layout
     prefix: int = 0
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
 
     def __call__(self, value: Tensor) -> Tensor:
         """``[R, ...]`` as the layer puts it out → ``[R, C, *S]``."""
@@ -122,42 +122,74 @@ class Reader:
 
 
 def reader_for(shape: Sequence[int], image: Sequence[int] | None, prefix: int | None = None) -> Reader | None:
-    """Find out how an output of ``shape`` lies over an image of ``(height, width)``.
+    """Find out how an output of ``shape`` lies over an image of ``(height, width)`` or a clip of ``(frames, h, w)``.
 
     Four and five dimensions are maps with the channels first or last, whichever leaves a grid of the image's shape;
     three are tokens if, without a few leading ones, they fold to such a grid. None if the output is no map.
+
+    Args:
+        shape: ``[R, ...]`` as the layer puts it out.
+        image: the model's input size; a square is assumed if None.
+        prefix: how many leading tokens the model says it has; others are tried after that.
     """
     match len(shape):
         case 4 | 5:
-            first = _stride_error(shape[2:], image)
-            last = _stride_error(shape[1:-1], image)
-            if math.prod(shape[2:]) > 1 and first <= last:
+            first, last = shape[2:], shape[1:-1]
+            first_fits, last_fits = _one_stride(first, image), _one_stride(last, image)
+            first_error, last_error = _aspect_error(first, image), _aspect_error(last, image)
+            if first_fits and not (last_fits and last_error < first_error):
                 return Reader("channels_first")
-            return Reader("channels_last") if math.prod(shape[1:-1]) > 1 else Reader("channels_first")
+            if last_fits:
+                return Reader("channels_last")
+            # Networks that read text lines shrink one axis more than the other.
+            return Reader("channels_first") if first_error < last_error else None
         case 3:
-            for skip in range(MAX_PREFIX_TOKENS + 1) if prefix is None else (prefix,):
-                grid = _fold(shape[1] - skip, image)
-                if grid is not None:
-                    return Reader("tokens", skip, grid)
+            guesses = [*([] if prefix is None else [prefix]), *range(MAX_PREFIX_TOKENS + 1)]
+            grids = [(skip, grid) for skip in guesses if (grid := _fold(shape[1] - skip, image)) is not None]
+            if grids:
+                skip, grid = min(grids, key=lambda found: (found[0] != prefix, _aspect_error(found[1], image)))
+                return Reader("tokens", skip, grid)
     return None
 
 
-def _stride_error(grid: Sequence[int], image: Sequence[int] | None) -> float:
+def _sides(image: Sequence[int] | None) -> tuple[int, int]:
+    return (image[-2], image[-1]) if image is not None else (1, 1)
+
+
+def _aspect_error(grid: Sequence[int], image: Sequence[int] | None) -> float:
     """How far a grid's aspect is from the image's; for clips the last two axes count."""
-    height, width = image[-2:] if image is not None else (1, 1)
+    height, width = _sides(image)
     return abs(math.log((grid[-2] / grid[-1]) / (height / width)))
 
 
-def _fold(tokens: int, image: Sequence[int] | None) -> tuple[int, int] | None:
-    """Grid of ``tokens`` places with the aspect of the image: both sides divide the image's sides alike."""
+def _one_stride(grid: Sequence[int], image: Sequence[int] | None) -> bool:
+    """Whether one stride gives both sides of the grid, but for what padding adds or takes away."""
+    smallest, largest = zip(
+        *(
+            (side / (cells + 1.5), side / (cells - 1.5) if cells > 1.5 else math.inf)
+            for side, cells in zip(_sides(image), grid[-2:], strict=True)
+        ),
+        strict=True,
+    )
+    return max(smallest) <= min(largest)
+
+
+def _fold(tokens: int, image: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Grid of ``tokens`` places with the aspect of the image; for clips the one with the most steps in time."""
+    if image is not None and len(image) == 3:
+        for steps in range(image[0], 0, -1):
+            grid = _fold(tokens // steps, image[1:]) if tokens % steps == 0 else None
+            if grid is not None:
+                return (steps, *grid)
+        return None
     if tokens < 4:
         return None
-    height, width = image[-2:] if image is not None else (1, 1)
+    height, width = _sides(image)
     rows = round(math.sqrt(tokens * height / width))
     if rows < 1 or tokens % rows:
         return None
-    columns = tokens // rows
-    return (rows, columns) if abs(math.log((rows / columns) / (height / width))) < 0.15 else None
+    grid = (rows, tokens // rows)
+    return grid if _aspect_error(grid, image) < 0.15 else None
 
 
 @dataclass(frozen=True)
@@ -207,8 +239,13 @@ def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | Non
     """The layer to explain when the user names none.
 
     For a CNN: the last point that still has the grid of the last convolution (``layer4`` of a ResNet, the ReLU
-    after ``conv5_3`` of VGG). For a transformer that reads a class token: the input of the last block, because the
-    patch tokens that leave that block get no gradient. Otherwise the last output that is a grid at all.
+    after ``conv5_3`` of VGG). For a transformer: the last output that is a grid and whose places have a say in the
+    model's output; where that reads a class token, the patch tokens that leave the last block have none.
+
+    Args:
+        model: whose layers are looked at.
+        run: calls the model and returns its output.
+        image: ``(height, width)`` of the model's input.
 
     Raises:
         LayerError: nothing in the model puts out a grid.
@@ -217,27 +254,43 @@ def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | Non
     grids = [i for i, record in enumerate(records) if record.maps and math.prod(record.maps[2:]) > 1]
     if not grids:
         raise LayerError("no layer of this model puts out a feature map; name one with layers=[...]")
-    classes = records[-1].shape[-1] if records[-1].maps is None else None
+    last = records[-1]
+    classes = last.maps[1] if last.maps and math.prod(last.maps[2:]) == 1 else last.shape[-1] if not last.maps else None
     convolutions = [i for i in grids if records[i].convolution and records[i].shape[1] != classes]
     if convolutions and convolutions[-1] >= 0.4 * len(records):
-        maps = records[convolutions[-1]].maps
-        assert maps is not None
-        chosen = convolutions[-1]
-        for i in range(chosen + 1, len(records)):
-            candidate = records[i].maps
-            if candidate is None or candidate[2:] != maps[2:] or "pool" in records[i].kind.lower():
-                break
-            if candidate[1] != classes:
-                chosen = i
-        return records[chosen].name
-    last = records[grids[-1]]
-    tokens = reader_for(last.shape, image)
-    if tokens is not None and tokens.layout == "tokens" and tokens.prefix > 0:
-        blocks = [
-            records[i].name for i in grids if re.search(r"\D\d+$", records[i].name) and records[i].shape == last.shape
-        ]
-        stem = re.sub(r"\d+$", "", blocks[-1]) if blocks else ""
-        siblings = [name for name in blocks if re.sub(r"\d+$", "", name) == stem]
-        if len(siblings) > 1:
-            return siblings[-2]
-    return last.name
+        candidates = _same_grid(records, convolutions[-1], classes)
+    else:
+        usable = [i for i in grids if "pool" not in records[i].name.lower()] or grids
+        end = records[usable[-1]]
+        assert end.maps is not None
+        blocks = [records[i] for i in reversed(usable) if re.search(r"\D\d+$", records[i].name)]
+        candidates = [end.name, *(b.name for b in blocks if b.maps and b.maps[2:] == end.maps[2:])]
+    return next((name for name in candidates if _matters(model, run, name, image)), candidates[0])
+
+
+def _same_grid(records: list[LayerInfo], convolution: int, classes: int | None) -> list[str]:
+    """Layers from the last point, before any pooling, that has the grid of the convolution, back to itself."""
+    grid = (records[convolution].maps or ())[2:]
+    found = [records[convolution].name]
+    for record in records[convolution + 1 :]:
+        if "pool" in record.kind.lower():
+            break
+        same = record.maps is not None and record.maps[2:] == grid and record.maps[1] != classes
+        if same and record.kind not in ("Dropout", "Dropout2d", "Identity"):
+            found.append(record.name)
+    return found[::-1]
+
+
+def _matters(model: nn.Module, run: Callable[[], Any], layer: str, image: Sequence[int] | None) -> bool:
+    """Whether the model's output depends on the layer's map, and not only on its class token."""
+    from mmexplain.recorder import Recorder
+
+    with evaluating(model), Recorder(model, [layer]) as recorder, torch.no_grad(), recorder.encoding():
+        output = first_tensor(run())
+    value = recorder.captured.get(layer)
+    if output is None or value is None or not output.requires_grad:
+        return False
+    mixture = torch.arange(output.numel(), device=output.device).cos().view_as(output)
+    (gradient,) = torch.autograd.grad(output, value, mixture.to(output.dtype), allow_unused=True)
+    reader = reader_for(value.shape, image, getattr(model, "num_prefix_tokens", None))
+    return gradient is not None and reader is not None and bool(reader(gradient).any())

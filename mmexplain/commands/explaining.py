@@ -133,7 +133,9 @@ def _explain(task_name: str, request: Request, options: Callable[[Any], dict[str
         model = DEFAULTS[task_name] if request.model is None else request.model
         task: Any = load(model, task=task_name, device=request.device)
         say("explaining")
-        explanation = task.explain(photo, **options(task), layers=list(request.layers) or None, methods=request.methods)
+        explanation = task.explain(
+            photo, **options(task), layers=list(request.layers) or None, methods=request.methods or None
+        )
     files: list[str] = []
     try:
         if destination is not None:

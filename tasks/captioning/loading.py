@@ -31,10 +31,12 @@ def load_captioner_task(model: str = DEFAULT_CAPTIONER) -> Captioning:
         CheckpointError: the file does not fit.
     """
     path = zoo_path(model) if model in ARCHITECTURES else Path(model)
+    if model in ARCHITECTURES and not path.is_file():
+        raise ModelError(f"the weights of {model!r} are missing from this installation: install mmexplain again")
     if not path.is_file():
         hint = did_you_mean(model, ARCHITECTURES)
         raise ModelError(f"no captioner {model!r}: give {' or '.join(ARCHITECTURES)}, or a .safetensors file{hint}")
     captioner = load_captioner(path)
     size = cast(int, captioner.input_size)
     preprocess = Preprocess(resize=(size, size), mean=MEAN, std=STD)
-    return Captioning(captioner, preprocess, layer="encoder.bn2", model_id=model)
+    return Captioning(captioner, preprocess, layer="encoder.smooth", model_id=model)

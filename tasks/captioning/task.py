@@ -39,6 +39,8 @@ class Captioning(Task):
     """
 
     name: ClassVar[str] = "caption"
+    # Grad-CAM++ grounds the words of the bundled captioners better than Grad-CAM does: see their model cards.
+    default_method: ClassVar[str] = "gradcam++"
 
     def __init__(
         self, captioner: nn.Module, preprocess: Preprocess, *, layer: str | None = None, model_id: str | None = None
@@ -96,6 +98,7 @@ class Captioning(Task):
     def score(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Log-probabilities ``[R, K]``. Only the steps that are scored are projected onto the vocabulary."""
         own = self._log_probability(output, targets)
+        output.scored[:] = [(targets, own.detach())]
         contrasts = [[target.versus or target for target in row] for row in targets]
         if not any(target.versus for row in targets for target in row):
             return own
@@ -105,6 +108,9 @@ class Captioning(Task):
 
     def probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Probabilities ``[R, K]``: of a span the product of its words', of a contrast that of what was said."""
+        for scored, values in output.scored:
+            if scored is targets:
+                return values.exp()
         return self._log_probability(output, targets).exp()
 
     def logits(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:

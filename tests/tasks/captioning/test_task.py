@@ -185,3 +185,10 @@ def test_own_attention_is_shown_beside_gradient_maps(photo: Image.Image) -> None
     assert output.attention is not None
     torch.testing.assert_close(explanation.map(0, method="attention"), output.attention[0, 1])
     torch.testing.assert_close(explanation.map(1, method="attention"), output.attention[0, 1:3].mean(0))
+
+
+def test_default_methods_are_listed_as_they_are() -> None:
+    from mmexplain.tasks.classification import Classifier
+    from mmexplain.tasks.registry import DEFAULT_METHODS
+
+    assert {task.name: task.default_method for task in (Captioning, Classifier)} == DEFAULT_METHODS

@@ -1,0 +1,116 @@
+"""Show and Tell (Vinyals et al. 2015, arXiv:1411.4555)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .captioner import DecoderOutput
+from .encoder import GridEncoder
+from .vocabulary import Vocabulary
+
+
+class TellState(NamedTuple):
+    """The LSTM's memory of R captions: ``h`` and ``c``, each ``[R, D]``."""
+
+    h: Tensor
+    c: Tensor
+
+    def select(self, rows: Tensor) -> TellState:
+        """The captions ``rows``."""
+        return TellState(self.h[rows], self.c[rows])
+
+
+class ShowAndTell(nn.Module):
+    """An LSTM that sees the photo once, as its first input (eqs 10-12).
+
+    Photos and words share one embedding space, as in the paper. Here the space is also trained for it: the dot product
+    of a position's embedding and a word's scores the word there (:meth:`detect`).
+
+    Args:
+        vocabulary: its V words.
+        embedding: size of the vectors of photos and words.
+        hidden: size D of the LSTM.
+    """
+
+    architecture = "show-and-tell"
+    input_size: int = 288
+    """Side of the photos that the model was trained on."""
+
+    def __init__(self, vocabulary: Vocabulary, embedding: int = 512, hidden: int = 512) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.config = {"embedding": embedding, "hidden": hidden}
+        self.encoder = GridEncoder()
+        self.see = nn.Linear(GridEncoder.channels, embedding)
+        self.embed = nn.Embedding(len(vocabulary), embedding)
+        self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
+        self.output = nn.Linear(hidden, len(vocabulary))
+        self.detection_bias = nn.Parameter(torch.zeros(len(vocabulary)))
+        self.embed_dropout = nn.Dropout(0.3)
+        self.output_dropout = nn.Dropout(0.4)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` normalised → grid ``[B, 1280, h, w]``."""
+        grid: Tensor = self.encoder(images)
+        return grid
+
+    def _photo(self, grid: Tensor, copies: int) -> Tensor:
+        """The photo as an LSTM input, ``[B * copies, embedding]``."""
+        seen: Tensor = self.see(grid.mean((2, 3)))
+        return seen.repeat_interleave(copies, 0)
+
+    def start(self, grid: Tensor, copies: int = 1) -> TellState:
+        """The state before the first word of ``copies`` captions for each photo of ``grid`` ``[B, C, h, w]``."""
+        _, (h, c) = self.lstm(self._photo(grid, copies)[:, None])
+        return TellState(h[0], c[0])
+
+    def step(self, state: TellState, previous: Tensor) -> tuple[Tensor, TellState, None]:
+        """One word further: ``previous`` ``[R]`` → what :meth:`project` reads ``[R, D]``, the new state, None."""
+        word = self.embed_dropout(self.embed(previous))
+        _, (h, c) = self.lstm(word[:, None], (state.h[None], state.c[None]))
+        return h[0], TellState(h[0], c[0]), None
+
+    def decode(self, grid: Tensor, tokens: Tensor) -> DecoderOutput:
+        """Teacher forcing.
+
+        Args:
+            grid: ``[B, C, h, w]``.
+            tokens: ``[R, T]``, the words to predict, ``<end>`` among them; R is a multiple of B, and the captions of
+                a photo are neighbours.
+        """
+        first = torch.full_like(tokens[:, :1], self.vocabulary.start)
+        words = self.embed_dropout(self.embed(torch.cat([first, tokens[:, :-1]], dim=1)))
+        photo = self._photo(grid, tokens.shape[0] // grid.shape[0])
+        hidden, _ = self.lstm(torch.cat([photo[:, None].to(words.dtype), words], dim=1))
+        return DecoderOutput(hidden[:, 1:])
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """``[..., D]`` → logits ``[..., V]``."""
+        logits: Tensor = self.output(self.output_dropout(hidden))
+        return logits
+
+    def forward(self, images: Tensor, tokens: Tensor) -> DecoderOutput:
+        """:meth:`encode`, then :meth:`decode`."""
+        return self.decode(self.encode(images), tokens)
+
+    def detect(self, grid: Tensor, tokens: Tensor) -> Tensor:
+        """How much each position looks like each word of ``tokens`` ``[W]``: ``[B, C, h, w]`` → ``[B, W, h, w]``."""
+        seen = self.see(grid.flatten(2).transpose(1, 2))
+        scores: Tensor = nn.functional.linear(seen, self.embed.weight[tokens], self.detection_bias[tokens])
+        return scores.transpose(1, 2).reshape(len(grid), -1, *grid.shape[2:])
+
+    def adopt_detector(self, weight: Tensor, bias: Tensor, tokens: list[int]) -> None:
+        """Start from word detectors ``weight`` ``[W, C]`` and ``bias`` ``[W]`` for ``tokens``.
+
+        The embeddings of photo and words become their factors, by singular value decomposition.
+        """
+        u, s, v = torch.linalg.svd(weight.float(), full_matrices=False)
+        rank = min(self.config["embedding"], len(s))
+        root = s[:rank].sqrt()
+        with torch.no_grad():
+            self.detection_bias[tokens] = bias
+            self.embed.weight[tokens, :rank] = u[:, :rank] * root
+            self.see.weight[:rank] = v[:rank] * root[:, None]

@@ -22,6 +22,7 @@ INPUT = "input"
 """Name under which pixel-space maps are filed: the model's own input."""
 
 MAX_PREFIX_TOKENS = 8
+MAX_TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def reader_for(shape: Sequence[int], image: Sequence[int] | None, prefix: int | 
             first, last = shape[2:], shape[1:-1]
             first_fits, last_fits = _one_stride(first, image), _one_stride(last, image)
             first_error, last_error = _aspect_error(first, image), _aspect_error(last, image)
-            if first_fits and not (last_fits and last_error < first_error):
+            # Where both fit, on small grids, the channels stand first unless the other fits clearly better.
+            if first_fits and not (last_fits and last_error + 0.05 < first_error):
                 return Reader("channels_first")
             if last_fits:
                 return Reader("channels_last")
@@ -175,13 +177,11 @@ def _one_stride(grid: Sequence[int], image: Sequence[int] | None) -> bool:
 
 
 def _fold(tokens: int, image: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Grid of ``tokens`` places with the aspect of the image; for clips the one with the most steps in time."""
+    """Grid of ``tokens`` places with the aspect of the image; of those for a clip the one with most steps in time."""
     if image is not None and len(image) == 3:
-        for steps in range(image[0], 0, -1):
-            grid = _fold(tokens // steps, image[1:]) if tokens % steps == 0 else None
-            if grid is not None:
-                return (steps, *grid)
-        return None
+        steps = [n for n in range(image[0], 0, -1) if image[0] % n == 0 and tokens % n == 0]
+        grids = [(n, *grid) for n in steps if (grid := _fold(tokens // n, image[1:])) is not None]
+        return min(grids, key=lambda grid: _aspect_error(grid, image), default=None)
     if tokens < 4:
         return None
     height, width = _sides(image)
@@ -263,9 +263,9 @@ def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | Non
         usable = [i for i in grids if "pool" not in records[i].name.lower()] or grids
         end = records[usable[-1]]
         assert end.maps is not None
-        blocks = [records[i] for i in reversed(usable) if re.search(r"\D\d+$", records[i].name)]
+        blocks = [records[i] for i in reversed(usable) if re.fullmatch(r"(?!.*\bmlp\b).*\D\d+", records[i].name)]
         candidates = [end.name, *(b.name for b in blocks if b.maps and b.maps[2:] == end.maps[2:])]
-    return next((name for name in candidates if _matters(model, run, name, image)), candidates[0])
+    return next((name for name in candidates[:MAX_TRIES] if _matters(model, run, name, image)), candidates[0])
 
 
 def _same_grid(records: list[LayerInfo], convolution: int, classes: int | None) -> list[str]:

@@ -166,10 +166,12 @@ def card(plan: Plan, captioner: BundledCaptioner, photos: Sequence[Photo], score
             "Trained on 6,000 photos, mostly of people and dogs outdoors: it misnames much of everything else.",
             "Captions carry the annotators' guesses about people (gender, age, what they do); so will the model's.",
             "A map shows what the model's score depends on, not that the model is right.",
+            # measured once, on the models that are shipped
             "Grad-CAM++ marks the salient thing more than the word: with the map of another word of the same photo it "
-            "still hits for 59 % of the words (200 development photos; centre 56 %), Grad-CAM of the logit for 40 to 42 %.",
-            "The grid's average is padded with zeros, which damps maps near the border: part of the gain in grounding is "
-            "a pull to the centre.",
+            "still hits for 59 % of the words (200 development photos; centre 56 %), Grad-CAM of the logit for 40 to "
+            "42 %.",
+            "The grid's average is padded with zeros, which damps maps near the border: part of the gain in grounding "
+            "is a pull to the centre.",
         ],
         "date": datetime.now(UTC).date().isoformat(),
     }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmexplain.explanation import Explanation
 
 TITLE = "mmexplain: where the models looked"
-CAPTION_METHODS = ("gradcam++", "gradcam")
+CAPTION_METHODS = ("gradcam", "gradcam++")
 ATTENTION = "attention"
 CLASS_METHODS = ("gradcam", "gradcam++", "guided-gradcam")
 

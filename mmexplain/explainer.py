@@ -16,10 +16,10 @@ from mmexplain.engine import DEFAULT_MEMORY, run
 from mmexplain.errors import MethodError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.linear_head import require_linear_head
-from mmexplain.methods.registry import Method, get, select
+from mmexplain.methods.registry import DEFAULT_METHOD, Method, get, select
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.moments import softmax_moments
-from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Strategy
+from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Score, Strategy
 from mmexplain.taps import INPUT
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def explain(
     targets: Choice | Choose | Rows,
     *,
     layers: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
+    methods: Sequence[str] = (DEFAULT_METHOD,),
+    score: Score | None = None,
     strategy: Strategy = "auto",
     memory: int = DEFAULT_MEMORY,
     create_graph: bool = False,
@@ -75,7 +76,8 @@ def explain(
         targets: B rows of targets, or a function that makes a Choice of the features ``[B, ...]``; then predicting
             and explaining share one forward pass through the encoder.
         layers: dotted names or globs; the task's default layer if None.
-        methods: names from the registry; the task's default method if None.
+        methods: names from the registry.
+        score: what to differentiate instead of the task's own score.
         strategy: see :mod:`mmexplain.engine`.
         memory: bound in bytes on what one chunk of targets may take.
         create_graph: keep the graph, so that the maps can be trained through.
@@ -89,8 +91,8 @@ def explain(
         LayerError, TargetError, ModelError, DeviceError: see :func:`mmexplain.engine.run`.
     """
     started = time.perf_counter()
-    plan = _Plan(select(methods or [task.default_method]), list(layers) if layers else [task.default_layer()])
-    problem = Problem(task.model, task.encode, task.decode, task.score, batch.inputs, batch.context)
+    plan = _Plan(select(methods), list(layers) if layers else [task.default_layer()])
+    problem = Problem(task.model, task.encode, task.decode, score or task.score, batch.inputs, batch.context)
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
 
     maps: dict[MapKey, Tensor] = {}

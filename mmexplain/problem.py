@@ -15,6 +15,7 @@ Strategy = Literal["auto", "expand", "vjp", "loop"]
 Rows = Sequence[Sequence[Target]]
 Choose = Callable[[Tensor], "Choice | Rows"]
 Reduce = Callable[[str, Tensor, Tensor], Mapping[str, Tensor]]
+Score = Callable[[Any, Rows], Tensor]
 Observe = Callable[[Any, Rows], "Tensor | None"]
 
 
@@ -56,7 +57,7 @@ class Problem:
     model: nn.Module
     encode: Callable[[dict[str, Tensor]], Tensor]
     decode: Callable[[Tensor, dict[str, Tensor]], Any]
-    score: Callable[[Any, Rows], Tensor]
+    score: Score
     inputs: dict[str, Tensor]
     context: dict[str, Tensor] = field(default_factory=dict)
 

@@ -14,7 +14,6 @@ from mmexplain.errors import InputError
 from mmexplain.explanation import Picture
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo, display, load_image
-from mmexplain.methods.registry import DEFAULT_METHOD
 from mmexplain.preprocess import Preprocess
 from mmexplain.targets import Target
 
@@ -88,7 +87,6 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    default_method: ClassVar[str] = DEFAULT_METHOD
     model: nn.Module
     model_id: str
 

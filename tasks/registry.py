@@ -26,9 +26,6 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 DEFAULTS: Mapping[str, str] = {"classify": BUNDLED, "caption": "show-attend-tell"}
 """Task → the model that it takes when none is named."""
 
-DEFAULT_METHODS: Mapping[str, str] = {"classify": "gradcam", "caption": "gradcam++"}
-"""Task → the method that it takes when none is named."""
-
 TASK_NAMES: Mapping[str, str] = {"classify": "classification", "caption": "captioning"}
 
 

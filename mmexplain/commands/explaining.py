@@ -41,6 +41,13 @@ TOP = 3
     metavar="WORD OTHER",
     help="Explain too why the caption has WORD rather than OTHER. Repeatable.",
 )
+@click.option(
+    "--score",
+    type=click.Choice(["logit", "log-probability"]),
+    default="logit",
+    show_default=True,
+    help="What is differentiated for a word; a whole caption always is by its log-probability.",
+)
 @click.option("--whole", is_flag=True, help="Explain the caption as a whole too.")
 @click.option(
     "--beam", metavar="N", type=click.IntRange(min=1), default=3, show_default=True, help="Width of the search."
@@ -51,6 +58,7 @@ def caption(
     text: str | None,
     words: str | None,
     versus: tuple[tuple[str, str], ...],
+    score: str,
     whole: bool,
     beam: int,
 ) -> None:
@@ -64,7 +72,7 @@ def caption(
     if wanted == []:
         raise InputError(f"--words {words!r} names no word; write them with commas between, as in dog,frisbee")
     against = _contrasts(versus) or None
-    options = {"caption": text, "words": wanted, "whole": whole, "versus": against, "beam": beam}
+    options = {"caption": text, "words": wanted, "whole": whole, "versus": against, "beam": beam, "score": score}
     _explain("caption", request, lambda task: options)
 
 
@@ -133,9 +141,7 @@ def _explain(task_name: str, request: Request, options: Callable[[Any], dict[str
         model = DEFAULTS[task_name] if request.model is None else request.model
         task: Any = load(model, task=task_name, device=request.device)
         say("explaining")
-        explanation = task.explain(
-            photo, **options(task), layers=list(request.layers) or None, methods=request.methods or None
-        )
+        explanation = task.explain(photo, **options(task), layers=list(request.layers) or None, methods=request.methods)
     files: list[str] = []
     try:
         if destination is not None:

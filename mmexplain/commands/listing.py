@@ -18,13 +18,11 @@ EMPTY = (640, 480)
 def methods() -> None:
     """List the methods that make maps: what each needs, what it costs and where it was published."""
     from mmexplain.commands.tables import console, plain_table
-    from mmexplain.methods.registry import METHODS
-    from mmexplain.tasks.registry import DEFAULT_METHODS
+    from mmexplain.methods.registry import DEFAULT_METHOD, METHODS
 
     table = plain_table("method", "what it shows", "needs", "paper", whole=("method",))
     for method in METHODS.values():
-        verbs = [verb for verb, name in DEFAULT_METHODS.items() if name == method.name]
-        default = f" (default of {', '.join(verbs)})" if verbs else ""
+        default = " (default)" if method.name == DEFAULT_METHOD else ""
         table.add_row(method.name, method.summary + default, method.needs, method.paper)
     console().print(table)
 

@@ -24,7 +24,7 @@ class Request:
     Attributes:
         image: path of the photo.
         model: identifier or path; None for the verb's default.
-        methods: names from the registry; none for the verb's default.
+        methods: names from the registry;
         layers: dotted names or globs; none for the model's default.
         device: as the user wrote it.
         out: file or folder to write to; None for the verb's default.
@@ -55,7 +55,9 @@ _OPTIONS = (
         "methods",
         metavar="NAME",
         multiple=True,
-        help="Repeatable; see 'mmexplain methods'.  [default: gradcam++ for captions, gradcam for classes]",
+        default=("gradcam",),
+        show_default=True,
+        help="Repeatable; see 'mmexplain methods'.",
     ),
     click.option(
         "--layer",

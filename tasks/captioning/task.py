@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,10 @@ MAX_LENGTH = 20
 class Captioning(Task):
     """A captioner, its photos and the words it says.
 
-    The score of a word is its log-probability given the words before it; of a span or the whole caption, their sum; of
-    a contrast, the difference at the same place. All come from one teacher-forced pass over the caption.
+    The score of a word is its logit given the words before it; of a span, their sum; of a contrast, the difference at
+    the same place; of the whole caption, its log-probability. All come from one teacher-forced pass over the caption.
+    Words can be scored by their log-probability too, but that also rewards evidence against other words, and in the
+    bundled models its maps lie on the thing less often (see the model cards).
 
     Args:
         captioner: one of the bundled models, or a user's
@@ -39,8 +41,6 @@ class Captioning(Task):
     """
 
     name: ClassVar[str] = "caption"
-    # Grad-CAM++ grounds the words of the bundled captioners better than Grad-CAM does: see their model cards.
-    default_method: ClassVar[str] = "gradcam++"
 
     def __init__(
         self, captioner: nn.Module, preprocess: Preprocess, *, layer: str | None = None, model_id: str | None = None
@@ -96,22 +96,17 @@ class Captioning(Task):
     # -- scores -----------------------------------------------------------------------------------------------------
 
     def score(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
-        """Log-probabilities ``[R, K]``. Only the steps that are scored are projected onto the vocabulary."""
-        own = self._log_probability(output, targets)
-        output.scored[:] = [(targets, own.detach())]
-        contrasts = [[target.versus or target for target in row] for row in targets]
-        if not any(target.versus for row in targets for target in row):
-            return own
-        against = self._log_probability(output, contrasts)
-        mask = [[target.versus is not None for target in row] for row in targets]
-        return torch.where(torch.tensor(mask, device=own.device), own - against, own)
+        """Logits ``[R, K]`` of words, their sums for spans, log-probabilities of whole captions. Only the steps that
+        are scored are projected onto the vocabulary."""
+        return self._contrasted(output, targets, normalize=False)
+
+    def log_probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
+        """Log-probabilities ``[R, K]`` of words, spans and captions; the other score to differentiate."""
+        return self._contrasted(output, targets, normalize=True)
 
     def probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Probabilities ``[R, K]``: of a span the product of its words', of a contrast that of what was said."""
-        for scored, values in output.scored:
-            if scored is targets:
-                return values.exp()
-        return self._log_probability(output, targets).exp()
+        return self._sum_of_steps(output, targets, normalize=True).exp()
 
     def logits(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Logits over the vocabulary ``[R, K, V]`` at each target's (first) word."""
@@ -131,17 +126,30 @@ class Captioning(Task):
         ]
         return torch.stack(maps)
 
-    def _log_probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
+    def _contrasted(self, output: DecoderOutput, targets: Sequence[Sequence[Target]], *, normalize: bool) -> Tensor:
+        own = self._sum_of_steps(output, targets, normalize=normalize)
+        mask = [[target.versus is not None for target in row] for row in targets]
+        if not any(map(any, mask)):
+            return own
+        contrasts = [[target.versus or target for target in row] for row in targets]
+        against = self._sum_of_steps(output, contrasts, normalize=normalize)
+        return torch.where(torch.tensor(mask, device=own.device), own - against, own)
+
+    def _sum_of_steps(self, output: DecoderOutput, targets: Sequence[Sequence[Target]], *, normalize: bool) -> Tensor:
+        """``[R, K]`` sums over each target's words; ``normalize`` makes log-probabilities of the logits."""
         count = len(targets[0])
         steps = [
-            (r, (target.index or 0) + offset, token, r * count + k)
+            (r, (target.index or 0) + offset, token, r * count + k, target.kind == "caption")
             for r, row in enumerate(targets)
             for k, target in enumerate(row)
             for offset, token in enumerate(target.ids)
         ]
-        rows, places, tokens, slots = torch.tensor(steps, device=output.hidden.device).unbind(1)
+        rows, places, tokens, slots, whole = torch.tensor(steps, device=output.hidden.device).unbind(1)
         logits = self.captioner.project(output.hidden[rows, places]).float()
-        each = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        each = logits.gather(1, tokens[:, None])[:, 0]
+        if normalize or bool(whole.any()):
+            normalizer = logits.logsumexp(-1)
+            each = each - (normalizer if normalize else torch.where(whole.bool(), normalizer, 0.0))
         total = torch.zeros(len(targets) * count, device=each.device, dtype=each.dtype)
         return total.index_add(0, slots, each).view(len(targets), count)
 
@@ -155,6 +163,7 @@ class Captioning(Task):
         words: Sequence[str] | None = None,
         whole: bool = False,
         versus: Mapping[str, str] | None = None,
+        score: Literal["logit", "log-probability"] = "logit",
         beam: int = 3,
         max_length: int = MAX_LENGTH,
         **options: Any,
@@ -169,6 +178,7 @@ class Captioning(Task):
             words: words and phrases of the caption to explain; None explains every word.
             whole: explain the caption as a whole too.
             versus: word → another that could stand in its place; adds the contrast of the two.
+            score: what to differentiate for a word: its logit or its log-probability.
             beam: width of the search.
             max_length: most words that the model may say.
             options: ``layers``, ``methods``, ``strategy`` …: see :func:`mmexplain.explain`.
@@ -182,6 +192,8 @@ class Captioning(Task):
         several = isinstance(images, (list, tuple))
         if beam < 1:
             raise InputError(f"a search needs a beam of at least 1, not {beam}")
+        if score not in ("logit", "log-probability"):
+            raise InputError(f"unknown score {score!r}; there are: 'logit', 'log-probability'")
         given = None
         if caption is not None:
             captions = [caption] if isinstance(caption, str) else list(caption)
@@ -198,7 +210,9 @@ class Captioning(Task):
             said = [[self.captioner.vocabulary.tokens[token] for token in tokens] for tokens in spoken]
             return Choice(rows, {"tokens": self._tokens(spoken, rows)}, [" ".join(row) for row in said], said)
 
-        found: list[Explanation] = explain(self, batch, choose, **options)
+        found: list[Explanation] = explain(
+            self, batch, choose, score=self.score if score == "logit" else self.log_probability, **options
+        )
         return found if several else found[0]
 
     def _tokens(self, spoken: Sequence[Sequence[int]], rows: Sequence[Sequence[Target]]) -> Tensor:

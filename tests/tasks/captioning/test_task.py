@@ -62,30 +62,47 @@ def photo() -> Image.Image:
 
 def log_probabilities(task: Captioning, photo: Image.Image, caption: str) -> Tensor:
     """[T] log-probabilities of the words of a caption and its end, straight from the model."""
-    tokens = torch.tensor([[WORDS.index(word) for word in caption.split()] + [0]])
+    return logits(task, photo, caption).log_softmax(-1)[0].gather(1, said(caption))[:, 0]
+
+
+def said(caption: str) -> Tensor:
+    """[T, 1] tokens of a caption and its end."""
+    return torch.tensor([WORDS.index(word) for word in caption.split()] + [0])[:, None]
+
+
+def logits(task: Captioning, photo: Image.Image, caption: str) -> Tensor:
+    """[1, T, V] logits, straight from the model."""
     with torch.no_grad():
         batch = task.prepare(photo)
-        logits: Any = task.captioner.decode(task.encode(batch.inputs), tokens)
-        return logits.log_softmax(-1)[0].gather(1, tokens[0][:, None])[:, 0]
+        found: Tensor = task.captioner.decode(task.encode(batch.inputs), said(caption).T)
+    return found
 
 
-def test_every_word_is_a_target_with_its_log_probability(task: Captioning, photo: Image.Image) -> None:
+def test_every_word_is_a_target_with_its_logit_and_probability(task: Captioning, photo: Image.Image) -> None:
     explanation = task.explain(photo, "A red dog runs on the grass.")
     assert explanation.text == "a red dog runs on the grass"
     assert [target.label for target in explanation.targets] == explanation.words
     assert [target.index for target in explanation.targets] == list(range(7))
     assert [t.label for t in explanation.targets if t.content] == ["red", "dog", "runs", "grass"]
     expected = log_probabilities(task, photo, explanation.text)[:7]
-    torch.testing.assert_close(explanation.scores, expected)
+    own = logits(task, photo, explanation.text)[0].gather(1, said(explanation.text))[:7, 0]
+    torch.testing.assert_close(explanation.scores, own)
     torch.testing.assert_close(explanation.probabilities, expected.exp())
+    other = task.explain(photo, "A red dog runs on the grass.", score="log-probability")
+    torch.testing.assert_close(other.scores, expected)
+    torch.testing.assert_close(other.probabilities, expected.exp())
+    assert not torch.allclose(other.map("dog"), explanation.map("dog"))
 
 
 def test_spans_and_the_whole_caption_sum_log_probabilities(task: Captioning, photo: Image.Image) -> None:
     caption = "a red dog runs on the grass"
-    explanation = task.explain(photo, caption, words=["a red dog", "the grass"], whole=True)
+    explanation = task.explain(photo, caption, words=["a red dog", "the grass"], whole=True, score="log-probability")
+    plain = task.explain(photo, caption, words=["a red dog"], whole=True)
     each = log_probabilities(task, photo, caption)
     assert [(t.kind, t.span) for t in explanation.targets] == [("span", (0, 3)), ("span", (5, 7)), ("caption", (0, 8))]
     torch.testing.assert_close(explanation.scores, torch.stack([each[:3].sum(), each[5:7].sum(), each.sum()]))
+    own = logits(task, photo, caption)[0].gather(1, said(caption))[:, 0]
+    torch.testing.assert_close(plain.scores, torch.stack([own[:3].sum(), each.sum()]))
 
 
 def test_map_of_a_span_is_made_of_the_summed_gradient(task: Captioning, photo: Image.Image) -> None:
@@ -148,6 +165,7 @@ def test_default_layer_is_the_end_of_the_encoder(task: Captioning) -> None:
         ({"caption": "a dog", "versus": {"dog": "zebra"}}, TargetError, "'zebra' is not among"),
         ({"caption": ["a dog", "a cat"]}, InputError, "2 caption"),
         ({"beam": 0}, InputError, "at least 1"),
+        ({"score": "odds"}, InputError, "unknown score 'odds'"),
     ],
 )
 def test_bad_requests(
@@ -185,10 +203,3 @@ def test_own_attention_is_shown_beside_gradient_maps(photo: Image.Image) -> None
     assert output.attention is not None
     torch.testing.assert_close(explanation.map(0, method="attention"), output.attention[0, 1])
     torch.testing.assert_close(explanation.map(1, method="attention"), output.attention[0, 1:3].mean(0))
-
-
-def test_default_methods_are_listed_as_they_are() -> None:
-    from mmexplain.tasks.classification import Classifier
-    from mmexplain.tasks.registry import DEFAULT_METHODS
-
-    assert {task.name: task.default_method for task in (Captioning, Classifier)} == DEFAULT_METHODS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import subprocess
 import sys
@@ -81,10 +82,8 @@ def test_nothing_survives_an_exception():
         raise ValueError("mine")
 
     problem = class_problem(seeded(PlainCNN), noise(2, 3, 16, 16))
-    try:
+    with contextlib.suppress(ValueError):
         run(problem, [classes(0, 1)] * 2, ["conv2"], reduce)
-    except ValueError:
-        pass
     gc.collect()
     assert seen and all(reference() is None for reference in seen)
 

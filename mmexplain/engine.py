@@ -27,13 +27,13 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from mmexplain.errors import DeviceError, MMExplainError, ModelError
+from mmexplain.errors import DeviceError, LayerError, MMExplainError, ModelError
 from mmexplain.forward import Forward
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import Pass
 from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy, as_choice
 from mmexplain.surroundings import undisturbed
-from mmexplain.taps import INPUT, resolve
+from mmexplain.taps import INPUT, is_glob, resolve
 
 DEFAULT_MEMORY = 512 * 2**20
 """Bytes that one chunk of targets may take, by the engine's own estimate."""
@@ -57,7 +57,8 @@ def run(
         problem: model and inputs.
         targets: B rows of targets, or a function that makes a Choice of the features ``[B, ...]`` (a search, the
             likeliest classes), so that predicting and explaining share one trunk forward.
-        layers: dotted names or globs; ``"input"`` stands for the photo itself.
+        layers: dotted names or globs; ``"input"`` stands for the photo itself. What fits a glob and is no map is left
+            out.
         reduce: called for each layer and chunk with ``(layer, activations [B, 1, C, *S], gradients [B, k, C, *S])``;
             returns named tensors ``[B, k, ...]``. Float32 arithmetic is the reducer's business; autocast is off.
         strategy: how K gradients are pushed through.
@@ -72,9 +73,14 @@ def run(
     if strategy not in get_args(Strategy):
         raise MMExplainError(f"unknown strategy {strategy!r}; there are: {', '.join(get_args(Strategy))}")
     device = next(iter(problem.inputs.values())).device
-    names = [*resolve(problem.model, [layer for layer in layers if layer != INPUT])]
+    patterns = [layer for layer in layers if layer != INPUT]
+    names = resolve(problem.model, patterns)
+    named = resolve(problem.model, [pattern for pattern in patterns if not is_glob(pattern)])
+    optional = frozenset(names) - frozenset(named)
     if INPUT in layers:
         names.insert(0, INPUT)
+    if not names:
+        raise LayerError("layers=[] names no layer; name at least one")
     if any(tensor.is_inference() for tensor in (*problem.model.parameters(), *problem.model.buffers())):
         raise ModelError(
             "the model was made under torch.inference_mode(), where nothing can be differentiated; load it outside "
@@ -84,7 +90,7 @@ def run(
     with undisturbed(problem.model, device):
         inputs = {name: _ordinary(value) for name, value in problem.inputs.items()}
         context = {name: _ordinary(value) for name, value in problem.context.items()}
-        forward = Forward(problem, inputs, context, names, create_graph, rule)
+        forward = Forward(problem, inputs, context, names, create_graph, rule, optional)
         choose = targets if callable(targets) else as_choice(targets)
         try:
             return Pass(forward, reduce, observe or {}).run(choose, strategy, memory)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmexplain.errors import ModelError
+from mmexplain.errors import LayerError, ModelError
 from mmexplain.methods.relu_rules import ReLURule, relu_rule
 from mmexplain.problem import Problem, Rows
 from mmexplain.recorder import Recorder
-from mmexplain.taps import INPUT
+from mmexplain.taps import INPUT, Reader, reader_for
 
 
 class Forward:
     """``encode`` and ``decode`` of one problem, recorded.
 
     Attributes:
-        layers: resolved names, ``"input"`` for the photo itself.
+        layers: resolved names, ``"input"`` for the photo itself; after ``decode`` without those that may be left out
+            and are no map.
+        readers: layer → how its output is read as maps, after ``decode``.
         inputs: name → ``[B, ...]``.
         context: name → ``[B, ...]``.
         batch: B.
@@ -36,6 +39,7 @@ class Forward:
         layers: list[str],
         create_graph: bool,
         rule: ReLURule | None,
+        optional: Collection[str] = (),
     ) -> None:
         self.problem = problem
         self.inputs = inputs
@@ -46,6 +50,9 @@ class Forward:
         self.image = inputs[problem.image]
         self.batch = self.image.shape[0]
         self.recorder = Recorder(problem.model, self.modules)
+        self.readers = {INPUT: Reader("channels_first")}
+        self._optional = optional
+        self._repeats = 1
         self._relu_rule = rule
 
     def encode(self, repeats: int = 1, *, at_input: bool = False) -> Tensor:
@@ -58,6 +65,7 @@ class Forward:
         Returns:
             ``[B, ...]`` or ``[B · repeats, ...]``: not repeated if no tapped layer has run yet.
         """
+        self._repeats = repeats
         features = self._encode_once(repeats, at_input, whole_graph=self.create_graph)
         if self.recorder.captured and not features.requires_grad and not self.create_graph:
             # A model that runs part of itself under its own no_grad switches the graph off again when it leaves
@@ -97,13 +105,48 @@ class Forward:
             raise ModelError(
                 f"score returned shape {tuple(scores.shape)} for {expected[0]} rows of {expected[1]} targets"
             )
-        self.recorder.require(self.modules)
+        self._settle_layers(len(rows))
         if not scores.requires_grad:
             raise ModelError(
                 "the score does not depend on the tapped layers in a differentiable way: the model detaches its "
                 "features, or decides by argmax before the score"
             )
         return output, scores
+
+    def _settle_layers(self, rows: int) -> None:
+        """Find out how to read what the layers put out; leave out what is no map, where that is allowed."""
+        refusals: list[LayerError] = []
+        for layer in self.modules:
+            try:
+                self.readers[layer] = self._reader(layer, rows)
+            except LayerError as error:
+                if layer not in self._optional:
+                    raise
+                refusals.append(error)
+                self.layers = [name for name in self.layers if name != layer]
+        if refusals and not self.layers:
+            raise LayerError(f"no layer that fits the pattern can be explained; the last one: {refusals[-1]}")
+        self.modules = [layer for layer in self.layers if layer != INPUT]
+
+    def _reader(self, layer: str, rows: int) -> Reader:
+        self.recorder.require([layer])
+        value = self.recorder.captured[layer]
+        expected = self.batch * self._repeats if layer in self.recorder.encoded() else rows
+        count = len(value) if value.ndim else 1
+        if count != expected:
+            # Rows of one input would be broadcast against another's gradients.
+            raise LayerError(
+                f"layer {layer!r} runs on {max(1, count * self.batch // expected)} rows for {self.batch} input(s) "
+                "(tiles, crops or frames); tap a layer that keeps one row per input"
+            )
+        prefix = getattr(self.problem.model, "num_prefix_tokens", None)
+        reader = reader_for(value.shape, self.image.shape[2:], prefix)
+        if reader is None:
+            raise LayerError(
+                f"layer {layer!r} puts out shape {(self.batch, *value.shape[1:])}, which is no map of the photo; "
+                "choose one that `mmexplain layers` lists with a map"
+            )
+        return reader
 
     def _rule(self) -> AbstractContextManager[Any]:
         return relu_rule(self._relu_rule) if self._relu_rule else nullcontext()

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain import strategies
-from mmexplain.errors import DeviceError, LayerError, ModelError, TargetError
+from mmexplain.errors import DeviceError, ModelError, TargetError
 from mmexplain.forward import Forward
 from mmexplain.problem import Choice, Choose, Observe, Reduce, Result, Rows, Strategy, as_choice
 from mmexplain.strategies import Chunk
-from mmexplain.taps import INPUT, Reader, reader_for
+from mmexplain.taps import INPUT
 from mmexplain.targets import Target
 
 GRAPH_FACTOR = 6
@@ -51,6 +51,11 @@ class Pass:
                 size = self._chunk_size(None, choice, memory)
                 return self._in_chunks(choice, size, lambda rows: strategies.expand(forward, rows))
             features = forward.encode()
+            if not features.ndim or len(features) != forward.batch:
+                raise ModelError(
+                    f"encode returned shape {tuple(features.shape)} for {forward.batch} input(s); it must keep one row "
+                    "per input (fold tiles, crops or frames into further axes)"
+                )
             if isinstance(choose, Choice):
                 choice = choose
             else:
@@ -113,7 +118,7 @@ class Pass:
         batch, kept = self.forward.batch, self.forward.create_graph
         with torch.set_grad_enabled(kept), torch.autocast(chunk.scores.device.type, enabled=False):
             for layer in self.forward.layers:
-                reader = self._reader(layer, chunk.activations[layer])
+                reader = self.forward.readers[layer]
                 activations = reader(chunk.activations[layer]).unsqueeze(1)
                 gradients = reader(chunk.gradients[layer].flatten(0, 1)).unflatten(0, (batch, -1))
                 if not kept:
@@ -127,18 +132,6 @@ class Pass:
                     observed[name] = value.reshape(batch, -1, *value.shape[2:])
         scores = chunk.scores if kept else chunk.scores.detach()
         return Part(scores.float(), reduced, observed)
-
-    def _reader(self, layer: str, value: Tensor) -> Reader:
-        if layer == INPUT:
-            return Reader("channels_first")
-        prefix = getattr(self.forward.problem.model, "num_prefix_tokens", None)
-        reader = reader_for(value.shape, self.forward.image.shape[2:], prefix)
-        if reader is None:
-            raise LayerError(
-                f"layer {layer!r} puts out shape {tuple(value.shape)}, which is no map of the photo; choose one that "
-                "`mmexplain layers` lists with a map"
-            )
-        return reader
 
     def _joined(self, choice: Choice, parts: list[Part]) -> Result:
         scores = torch.cat([part.scores for part in parts], 1)

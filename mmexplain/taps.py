@@ -68,6 +68,11 @@ def resolve(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     return found
 
 
+def is_glob(pattern: str) -> bool:
+    """Whether a layer is described rather than named."""
+    return any(character in pattern for character in "*?[")
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """The tensor that a module's output stands for: itself, or the first one in a tuple, list or mapping."""
     if isinstance(output, Tensor):

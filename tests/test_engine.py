@@ -446,3 +446,56 @@ def test_inputs_without_a_photo():
     problem.inputs = {"image": torch.zeros(2, 3)}
     with pytest.raises(ModelError, match="no input of the model is a photo"):
         run(problem, _class_rows(2), ["conv2"], keep)
+
+
+class Tiles(torch.nn.Module):
+    """The photo is cut into four tiles that go through the convolution as rows of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.whole = torch.nn.Conv2d(4, 4, 3, padding=1)
+        self.fc = torch.nn.Linear(4 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, h, w = x.shape
+        tiles = x.unflatten(3, (2, w // 2)).unflatten(2, (2, h // 2)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        tiles = self.conv(tiles).relu().unflatten(0, (b, 2, 2))
+        x = tiles.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        return self.fc(torch.nn.functional.adaptive_avg_pool2d(self.whole(x), 4).flatten(1))
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_layer_that_runs_on_several_rows_of_an_input(strategy, batch, targets):
+    problem = class_problem(seeded(Tiles), noise(batch, 3, 16, 16))
+    rows = [classes(*range(targets))] * batch
+    with pytest.raises(LayerError, match=rf"'conv' runs on {4 * batch} rows for {batch} input\(s\) \(tiles"):
+        run(problem, rows, ["conv"], keep, strategy=strategy)
+    found = run(problem, rows, ["whole"], keep, strategy=strategy)
+    assert found.reduced["whole"]["gradients"].shape == (batch, targets, 4, 16, 16)
+
+
+def test_encode_that_returns_several_rows_of_an_input():
+    problem = _plain()
+    problem.encode = lambda inputs: problem.model(inputs["image"]).repeat(2, 1)
+    with pytest.raises(ModelError, match=r"encode returned shape \(4, 5\) for 2 input"):
+        run(problem, _class_rows(2), ["conv2"], keep)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_glob_leaves_out_what_is_no_map(strategy):
+    problem = _plain()
+    problem.model.spare = torch.nn.Conv2d(3, 3, 1)
+    found = run(problem, _class_rows(2), ["*"], keep, strategy=strategy)
+    assert list(found.reduced) == ["conv1", "relu1", "conv2", "norm", "relu2"]
+    with pytest.raises(LayerError, match=r"fits the pattern.*'fc2' puts out"):
+        run(problem, _class_rows(2), ["fc*"], keep, strategy=strategy)
+    with pytest.raises(LayerError, match=r"'fc1' puts out"):
+        run(problem, _class_rows(2), ["*", "fc1"], keep, strategy=strategy)
+
+
+def test_no_layer():
+    with pytest.raises(LayerError, match="names no layer"):
+        run(_plain(), _class_rows(2), [], keep)

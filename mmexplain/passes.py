@@ -100,16 +100,20 @@ class Pass:
         start = 0
         while start < total:
             stop = min(start + size, total)
+            part: Part | None = None
             try:
-                parts.append(self._reduced(push([row[start:stop] for row in padded])))
+                part = self._reduced(push([row[start:stop] for row in padded]))
             except torch.cuda.OutOfMemoryError:
-                torch.cuda.empty_cache()
                 if size == 1:
                     raise DeviceError(
                         "the device ran out of memory with one target at a time; give fewer inputs at once"
                     ) from None
+            if part is None:
+                # Not within the except block: there the exception's frames still hold the tensors.
+                torch.cuda.empty_cache()
                 size = max(1, size // 2)
                 continue
+            parts.append(part)
             start = stop
         return self._joined(choice, parts)
 

@@ -32,7 +32,7 @@ def require_linear_head(problem: Problem, targets: Rows, layers: Sequence[str], 
         here = run(problem, targets, [layer], weights, memory=memory).reduced[layer]["weights"]
         with _scaled(problem.model, layer):
             there = run(problem, targets, [layer], weights, memory=memory).reduced[layer]["weights"]
-        if (here - there).abs().max() > 1e-3 * here.abs().max():
+        if ((here - there).abs().amax(2) > 1e-3 * here.abs().amax(2)).any():
             raise MethodError(
                 f"'cam' is defined only where global average pooling and one linear layer follow the tapped layer; "
                 f"more than that follows {layer!r}: use 'gradcam', which works everywhere"

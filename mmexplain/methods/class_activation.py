@@ -91,8 +91,9 @@ def cam(activations: Tensor, gradients: Tensor, *, relu: bool = False) -> Tensor
     """
     activations, gradients = _exact(activations), _exact(gradients)
     axes = _spatial(gradients)
-    spread = (gradients.amax(axes) - gradients.amin(axes)).abs().max()
-    if spread > 1e-3 * gradients.abs().max():
+    # For each input and target apart: a large gradient must not hide the spread of a small one.
+    spread = (gradients.amax(axes) - gradients.amin(axes)).abs().amax(2)
+    if (spread > 1e-3 * gradients.abs().flatten(2).amax(2)).any():
         raise MethodError(
             "CAM is defined only where global average pooling and one linear layer follow the tapped layer, which "
             "is not so here; use 'gradcam', which equals CAM there and works everywhere"

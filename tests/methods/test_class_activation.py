@@ -223,3 +223,12 @@ def test_cam_is_the_weighted_sum_of_the_paper_and_gradcam_is_proportional_to_it(
 def test_cam_refuses_another_head(make, layer, size):
     with pytest.raises(MethodError, match=r"CAM|'cam'.*use 'gradcam'"):
         maps_of(seeded(make), layer, "cam", image=noise(1, 3, *size))
+
+
+def test_cam_looks_at_each_target_for_itself():
+    activations, gradients = torch.ones(1, 1, 2, 3, 3), torch.ones(1, 2, 2, 3, 3)
+    gradients[0, 0] *= 1e6
+    cam(activations, gradients)
+    gradients[0, 1, 0, 1, 1] = 2
+    with pytest.raises(MethodError, match="CAM is defined only"):
+        cam(activations, gradients)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmexplain.engine import DEFAULT_MEMORY, run
-from mmexplain.errors import MethodError
+from mmexplain.errors import LayerError, MethodError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.linear_head import require_linear_head
 from mmexplain.methods.registry import DEFAULT_METHOD, Method, get, select
-from mmexplain.methods.relu_rules import ReLURule
+from mmexplain.methods.relu_rules import NoReLUError, ReLURule
 from mmexplain.moments import softmax_moments
 from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Score, Strategy
-from mmexplain.taps import INPUT
+from mmexplain.taps import INPUT, resolve
 
 if TYPE_CHECKING:
     from mmexplain.tasks.base import Batch, Task
@@ -34,16 +34,32 @@ class _Plan:
     """The gradient passes that a set of methods needs: one for each backward rule of ReLU."""
 
     methods: list[Method]
-    layers: list[str]
-    pixel_factors: dict[str, Method] = field(default_factory=dict)
 
     def passes(self) -> dict[ReLURule | None, tuple[list[Method], list[Method]]]:
-        """rule → (methods at layers, methods at the input) that one pass serves, factors of products included."""
-        found: dict[ReLURule | None, tuple[list[Method], list[Method]]] = {None: ([], [])}
+        """rule → (methods at layers, methods at the input) that one pass serves, factors of products included.
+
+        The plain pass comes first. Moments need it for its layers; attention is read off any pass.
+        """
+        found: dict[ReLURule | None, tuple[list[Method], list[Method]]] = {}
         for method in self._elementary():
             layer, pixel = found.setdefault(method.rule, ([], []))
             (pixel if method.space == "pixel" else layer).append(method)
-        return found
+        if not found or self._moments:
+            found.setdefault(None, ([], []))
+        return dict(sorted(found.items(), key=lambda item: item[0] is not None))
+
+    def taps(self, rule: ReLURule | None) -> bool:
+        """Whether the pass for a rule is at layers, and not at the input only."""
+        at_layers, at_input = self.passes()[rule]
+        return bool(at_layers or not at_input or (self._moments and rule is None))
+
+    def asked_for(self, rule: ReLURule | None) -> list[str]:
+        """Names of the methods, as they were asked for, that the pass for a rule is made for."""
+        return [m.name for m in self.methods if any(get(part).rule == rule for part in m.factors or (m.name,))]
+
+    @property
+    def _moments(self) -> bool:
+        return any(method.moments for method in self.methods)
 
     def _elementary(self) -> list[Method]:
         names: dict[str, Method] = {}
@@ -91,29 +107,37 @@ def explain(
         LayerError, TargetError, ModelError, DeviceError: see :func:`mmexplain.engine.run`.
     """
     started = time.perf_counter()
-    plan = _Plan(select(methods), list(layers) if layers else [task.default_layer()])
+    plan = _Plan(select(methods))
+    names = _layers(task, layers, any(map(plan.taps, plan.passes())))
     problem = Problem(task.model, task.encode, task.decode, score or task.score, batch.inputs, batch.context)
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
 
     maps: dict[MapKey, Tensor] = {}
     first: Result | None = None
     for rule, (at_layers, at_input) in plan.passes().items():
-        tapped = [*([INPUT] if at_input else []), *(plan.layers if at_layers or first is None else [])]
+        tapped = [*([INPUT] if at_input else []), *(names if plan.taps(rule) else [])]
         observe: dict[str, Observe] = {}
         if first is None:
             observe["probability"] = task.probability
             if any(method.space == "attention" for method in plan.methods):
                 observe[ATTENTION] = task.attention
-        result = run(
-            problem,
-            first.choice if first else targets,
-            tapped,
-            _reducer(at_layers),
-            rule=rule,
-            observe=observe,
-            **options,
-        )
+        try:
+            result = run(
+                problem,
+                first.choice if first else targets,
+                tapped,
+                _reducer(at_layers),
+                rule=rule,
+                observe=observe,
+                **options,
+            )
+        except NoReLUError:
+            asked = ", ".join(map(repr, plan.asked_for(rule)))
+            raise MethodError(f"{asked} needs ReLUs, and model {task.model_id!r} runs none; use 'gradcam'") from None
         first = first or result
+        if plan.taps(rule):
+            # What is left of the globs.
+            names = [layer for layer in result.reduced if layer != INPUT]
         for layer, named in result.reduced.items():
             for name, value in named.items():
                 if layer != INPUT:
@@ -126,11 +150,11 @@ def explain(
 
     for method in plan.methods:
         if method.name == "cam":
-            require_linear_head(problem, choice.targets, plan.layers, memory=memory)
+            require_linear_head(problem, choice.targets, names, memory=memory)
         if method.moments:
             if create_graph:
                 raise MethodError(f"maps of {method.name!r} cannot be trained through; use 'gradcam++'")
-            maps |= _moment_maps(task, problem, choice.targets, plan.layers, method, memory)
+            maps |= _moment_maps(task, problem, choice.targets, names, method, memory)
         elif method.space == "attention":
             maps |= _attention_maps(task, first)
         elif method.factors:
@@ -157,6 +181,22 @@ def explain(
         )
         for row, targets_of_row in enumerate(choice.targets)
     ]
+
+
+def _layers(task: Task, layers: Sequence[str] | None, needed: bool) -> list[str]:
+    """The layers to tap; the task's own is looked for only if it is needed."""
+    if layers is None:
+        return [task.default_layer()] if needed else []
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if not names:
+        raise LayerError("layers=[] names no layer; name one, or leave it out for the default")
+    if INPUT in names:
+        raise LayerError(
+            f"{INPUT!r} is no layer: it is where maps of pixel methods such as 'guided-backprop' are filed; name a "
+            "layer that `mmexplain layers` lists"
+        )
+    resolve(task.model, names)
+    return names
 
 
 def _reducer(methods: list[Method]) -> Any:

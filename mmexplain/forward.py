@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmexplain.errors import LayerError, ModelError
-from mmexplain.methods.relu_rules import ReLURule, relu_rule
+from mmexplain.methods.relu_rules import NoReLUError, ReLURule, relu_rule
 from mmexplain.problem import Problem, Rows
 from mmexplain.recorder import Recorder
 from mmexplain.taps import INPUT, Reader, reader_for
@@ -53,7 +53,7 @@ class Forward:
         self.readers = {INPUT: Reader("channels_first")}
         self._optional = optional
         self._repeats = 1
-        self._relu_rule = rule
+        self._relu_rule = relu_rule(rule) if rule else None
 
     def encode(self, repeats: int = 1, *, at_input: bool = False) -> Tensor:
         """Features of the inputs.
@@ -111,7 +111,14 @@ class Forward:
                 "the score does not depend on the tapped layers in a differentiable way: the model detaches its "
                 "features, or decides by argmax before the score"
             )
+        self._require_relu()
         return output, scores
+
+    def _require_relu(self) -> None:
+        """Without a ReLU the gradients under a rule would be the plain ones. Before a tap the rule changes nothing."""
+        rule = self._relu_rule
+        if rule and not (rule.applied if INPUT in self.layers else rule.seen):
+            raise NoReLUError("guided and deconvnet gradients need ReLUs, and this model runs none; use 'gradcam'")
 
     def _settle_layers(self, rows: int) -> None:
         """Find out how to read what the layers put out; leave out what is no map, where that is allowed."""
@@ -149,7 +156,7 @@ class Forward:
         return reader
 
     def _rule(self) -> AbstractContextManager[Any]:
-        return relu_rule(self._relu_rule) if self._relu_rule else nullcontext()
+        return self._relu_rule or nullcontext()
 
 
 def repeat_rows(tensors: dict[str, Tensor], repeats: int) -> dict[str, Tensor]:

@@ -178,7 +178,7 @@ def _one_stride(grid: Sequence[int], image: Sequence[int] | None) -> bool:
         ),
         strict=True,
     )
-    return max(smallest) <= min(largest)
+    return bool(max(smallest) <= min(largest))
 
 
 def _fold(tokens: int, image: Sequence[int] | None) -> tuple[int, ...] | None:

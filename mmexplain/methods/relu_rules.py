@@ -10,7 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from mmexplain.errors import MethodError
+
 ReLURule = Literal["guided", "deconv"]
+
+
+class NoReLUError(MethodError):
+    """A ReLU rule was asked for and the model runs no ReLU that it could be applied to."""
 
 
 class _RectifiedGradient(torch.autograd.Function):
@@ -68,10 +74,16 @@ class relu_rule(TorchFunctionMode):
 
     * "guided": g · 1[g > 0] · 1[x > 0] (Springenberg et al., "Striving for Simplicity", ICLR workshop 2015)
     * "deconv": g · 1[g > 0] (Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014)
+
+    Attributes:
+        seen: how many rectifiers ran, with a graph or without one.
+        applied: how many of them got the rule.
     """
 
     def __init__(self, rule: ReLURule) -> None:
         super().__init__()
+        self.seen = 0
+        self.applied = 0
         self._gated = rule == "guided"
 
     def __torch_function__(
@@ -79,14 +91,18 @@ class relu_rule(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         known = _RELUS.get(func)
-        if known is None or not torch.is_grad_enabled():
+        if known is None:
             return func(*args, **kwargs)
         names, in_place = known
         given = dict(zip(names, args, strict=False)) | kwargs
         value = given.get("input", given.get("self"))
         ceiling = _ceiling(func, given)
-        if ceiling is NotImplemented or not isinstance(value, Tensor) or not value.requires_grad:
+        if ceiling is NotImplemented or not isinstance(value, Tensor) or not value.is_floating_point():
             return func(*args, **kwargs)
+        self.seen += 1
+        if not torch.is_grad_enabled() or not value.requires_grad:
+            return func(*args, **kwargs)
+        self.applied += 1
         if in_place or given.get("inplace"):
             # The copy keeps the in-place promise for callers that ignore the return value.
             return value.copy_(_RectifiedGradient.apply(value.clone(), ceiling, self._gated))

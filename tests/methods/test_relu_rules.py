@@ -11,10 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexplain.engine import run
+from mmexplain.errors import LayerError, MethodError
 from mmexplain.explainer import explain
 from mmexplain.explanation import MapKey
 from mmexplain.methods import relu_rule
-from tests.models import ModelTask, OneConv, PlainCNN, ResidualNet, class_problem, classes, keep, noise, seeded
+from tests.models import (
+    GapLinear,
+    ModelTask,
+    OneConv,
+    PlainCNN,
+    ResidualNet,
+    TokenNet,
+    class_problem,
+    classes,
+    keep,
+    noise,
+    seeded,
+)
 
 ARANGE = torch.arange(16.0).view(1, 1, 4, 4)
 
@@ -272,3 +285,82 @@ def test_relu_rules_inside_gradcam(method):
         expected = (g.mean((2, 3), keepdim=True) * a).sum(1).relu()
     torch.testing.assert_close(found.maps[MapKey("conv1", method)], expected)
     assert not torch.allclose(found.maps[MapKey("conv1", method)], found.maps[MapKey("conv1", "gradcam")])
+
+
+# -- what the passes cost, and need ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("methods", "forwards"),
+    [
+        (["gradcam"], 1),
+        (["guided-backprop"], 1),
+        (["gradcam-guided-relu", "guided-backprop"], 1),
+        (["guided-backprop", "deconvnet"], 2),
+        (["guided-gradcam"], 2),
+        (["guided-backprop", "guided-gradcam", "gradcam"], 2),
+    ],
+)
+def test_how_often_the_model_runs(methods, forwards):
+    model = seeded(PlainCNN)
+    task = ModelTask(model, "conv2")
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    (found,) = explain(task, task.prepare(noise(1, 3, 16, 16)), [classes(0, 3)], methods=methods)
+    assert len(calls) == forwards
+    assert list(dict.fromkeys(key.method for key in found.maps)) == methods
+    assert found.probabilities is not None
+
+
+def test_pixel_methods_need_no_layer():
+    model = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 8), nn.ReLU(), nn.Linear(8, 5)))
+    task = ModelTask(model)
+    task.default_layer = None  # type: ignore[assignment,method-assign]
+    image = noise(1, 3, 8, 8)
+    (found,) = explain(task, task.prepare(image), [classes(0, 3)], methods=["guided-backprop"])
+    hidden = model[1](image.flatten(1)) > 0
+    expected = ((model[3].weight[3].clamp(min=0) * hidden) @ model[1].weight).view(3, 8, 8)
+    torch.testing.assert_close(found.maps[MapKey("input", "guided-backprop")][1], expected.detach())
+
+
+def test_layers_that_cannot_be():
+    task = ModelTask(seeded(PlainCNN), "conv2")
+    batch = task.prepare(noise(1, 3, 16, 16))
+    with pytest.raises(LayerError, match=r"'input' is no layer: .*name a layer"):
+        explain(task, batch, [classes(0)], layers=["conv2", "input"])
+    with pytest.raises(LayerError, match="names no layer"):
+        explain(task, batch, [classes(0)], layers=[])
+    with pytest.raises(LayerError, match="no layer 'conv9'"):
+        explain(task, batch, [classes(0)], layers=["conv9"], methods=["guided-backprop"])
+
+
+def test_every_kind_of_method_at_what_a_glob_leaves():
+    task = ModelTask(seeded(GapLinear))
+    methods = ["cam", "gradcam++-softmax", "gradcam-guided-relu", "guided-gradcam"]
+    (found,) = explain(task, task.prepare(noise(1, 3, 16, 16)), [classes(0)], layers=["f*"], methods=["gradcam"])
+    layers = [key.layer for key in found.maps]
+    assert layers == ["features", "features.0", "features.1", "features.2", "features.3"]
+    task = ModelTask(seeded(GapLinear))
+    task.model.features = task.model.features[:2]
+    task.model.fc = nn.Linear(4, 5).double()
+    (found,) = explain(task, task.prepare(noise(1, 3, 16, 16)), [classes(0)], layers=["*[s1c]"], methods=methods)
+    assert [key.layer for key in found.maps if key.method == "gradcam++-softmax"] == ["features", "features.1"]
+
+
+@pytest.mark.parametrize(
+    ("method", "layer"),
+    [("guided-backprop", None), ("deconv-gradcam", "blocks.1"), ("gradcam-guided-relu", "blocks.1")],
+)
+def test_a_model_without_relus_is_refused(method, layer):
+    task = ModelTask(seeded(TokenNet), layer)
+    with pytest.raises(MethodError, match=f"'{method}' needs ReLUs, and model 'TokenNet' runs none; use 'gradcam'"):
+        explain(task, task.prepare(noise(1, 3, 16, 16)), [classes(0)], methods=["gradcam", method][layer is None :])
+
+
+@pytest.mark.parametrize("strategy", ["auto", "expand", "vjp", "loop"])
+def test_relus_before_the_tap_are_enough_for_a_map(strategy):
+    task = ModelTask(seeded(GapLinear))
+    batch, layers = task.prepare(noise(1, 3, 16, 16)), ["features"]
+    methods = ["gradcam", "gradcam-guided-relu"]
+    (found,) = explain(task, batch, [classes(0, 3)], layers=layers, methods=methods, strategy=strategy)
+    assert list(found.maps) == [MapKey("features", method) for method in methods]

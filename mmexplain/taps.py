@@ -171,14 +171,10 @@ def _aspect_error(grid: Sequence[int], image: Sequence[int] | None) -> float:
 
 def _one_stride(grid: Sequence[int], image: Sequence[int] | None) -> bool:
     """Whether one stride gives both sides of the grid, but for what padding adds or takes away."""
-    smallest, largest = zip(
-        *(
-            (side / (cells + 1.5), side / (cells - 1.5) if cells > 1.5 else math.inf)
-            for side, cells in zip(_sides(image), grid[-2:], strict=True)
-        ),
-        strict=True,
-    )
-    return bool(max(smallest) <= min(largest))
+    sides = list(zip(_sides(image), grid[-2:], strict=True))
+    smallest = [side / (cells + 1.5) for side, cells in sides]
+    largest = [side / (cells - 1.5) if cells > 1.5 else math.inf for side, cells in sides]
+    return max(smallest) <= min(largest)
 
 
 def _fold(tokens: int, image: Sequence[int] | None) -> tuple[int, ...] | None:

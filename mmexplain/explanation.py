@@ -93,11 +93,16 @@ class Explanation:
     def find(self, target: int | str | Target) -> int:
         """Number of a target, given as a number, a label or itself.
 
+        A label means the first target that bears it, whatever its case: where a caption says a word twice, give the
+        :class:`Target` (which is compared by value) or its number.
+
         Raises:
-            TargetError: nothing of that name was explained.
+            TargetError: nothing of that name was explained, or not that very target.
         """
         if isinstance(target, Target):
-            target = target.label
+            if target not in self.targets:
+                raise TargetError(f"the target {target.label!r} is not among those that were explained")
+            return self.targets.index(target)
         if isinstance(target, str):
             for number, candidate in enumerate(self.targets):
                 if candidate.label.casefold() == target.casefold():
@@ -139,22 +144,23 @@ class Explanation:
         *,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
-        """The map in the pixels of the original file: float32 ``[H, W]``, signed, not normalised, NaN where the
-        model never looked (cropped borders). ``size`` gives another ``(height, width)`` of the whole photo: for
-        display, or where the file has very many pixels."""
+        """The map in the pixels of the original file: float32 ``[H, W]``, for a clip ``[n_frames, H, W]``; signed,
+        not normalised, NaN where the model never looked (cropped borders, skipped frames). ``size`` gives another
+        ``(height, width)`` of the whole photo: for display, or where the file has very many pixels."""
         return self.geometry.to_original(self.map(target, layer, method).float(), size)
 
     def peak(
         self, target: int | str | Target = 0, layer: str | None = None, method: str | None = None
-    ) -> tuple[int, int] | None:
-        """``(x, y)`` of the map's maximum in pixels of the original file; None for a flat map.
+    ) -> tuple[int, ...] | None:
+        """``(x, y)`` of the map's maximum in pixels of the original file, for a clip ``(x, y, frame)``; None for a
+        flat map.
 
         The map is upsampled bilinearly to the model's input, as the localisation protocols do, and the centre of
         the maximal input pixel is carried over to the file."""
         values = self.map(target, layer, method).float()
         if not bool((values.max() > values.min()).item()):
             return None
-        return self.geometry.peak(values)
+        return self.geometry.peak(values) if self.geometry.frames is None else self.geometry.peak_in_clip(values)
 
     def show(self, **options: Any) -> Any:
         """A matplotlib figure of the maps over the photo; see :func:`mmexplain.render.figure`."""
@@ -180,7 +186,9 @@ class Explanation:
         return notebook_html(self)
 
     def to_json(self, files: list[str] | None = None) -> dict[str, Any]:
-        """The record printed by ``--json``, the same for every task: one entry per target, layer and method."""
+        """The record printed by ``--json``, the same for every task: one entry per target, layer and method. For a
+        clip each entry tells the ``frame`` of its peak too."""
+        clip = self.geometry.frames is not None
         targets = []
         for key in self.maps:
             for number, target in enumerate(self.targets):
@@ -195,7 +203,8 @@ class Explanation:
                         "probability": None if self.probabilities is None else float(self.probabilities[number]),
                         "layer": key.layer,
                         "method": key.method,
-                        "peak": None if peak is None else list(peak),
+                        "peak": None if peak is None else list(peak[:2]),
+                        **({"frame": None if peak is None else peak[2]} if clip else {}),
                     }
                 )
         return {

@@ -171,7 +171,14 @@ class Geometry:
         The map ``[h', w']`` is upsampled bilinearly to the input; the largest input pixel whose centre shows photo
         (not padding), the first in reading order on ties, is carried over by its centre. None where the map is flat
         or not finite, or the model saw no photo.
+
+        Raises:
+            ValueError: the map has another number of dimensions, as that of a clip does.
         """
+        if values.ndim != 2:
+            raise ValueError(
+                f"the peak of a photo's map [h, w] was asked for, got {list(values.shape)}; see peak_in_clip"
+            )
         found = self._peak(values[None])
         return None if found is None else found[:2]
 

@@ -52,6 +52,33 @@ def test_targets_are_found_by_number_label_and_themselves() -> None:
         explanation.find(3)
 
 
+def test_a_word_said_twice_is_found_by_its_target() -> None:
+    explanation = make()
+    first, second = Target("a", "word", (3,), 0), Target("a", "word", (3,), 2)
+    explanation.targets[:2] = [first, second]
+    assert explanation.find("a") == explanation.find(first) == 0
+    assert explanation.find(Target("a", "word", (3,), 2)) == 1, "targets are compared by value"
+    assert torch.equal(explanation.map(second), explanation.map(1))
+    with pytest.raises(TargetError, match="'a' is not among those that were explained"):
+        explanation.find(Target("a", "word", (3,), 4))
+
+
+def test_the_peak_of_a_clip_has_a_frame() -> None:
+    explanation = make()
+    explanation.geometry = explanation.geometry.sample((10, 20, 30, 40), 50)
+    maps = torch.zeros(3, 4, 4, 4)
+    maps[0, 2, 1, 2] = 1.0
+    explanation.maps = {MapKey("encoder", "gradcam"): maps}
+    assert explanation.peak(0) == explanation.geometry.peak_in_clip(maps[0])
+    assert explanation.heatmap(0, size=(4, 8)).shape == (50, 4, 8)
+    records = explanation.to_json()["targets"]
+    assert (*records[0]["peak"], records[0]["frame"]) == explanation.peak(0)
+    assert records[0]["frame"] == 30
+    assert records[1]["peak"] is records[1]["frame"] is None
+    with pytest.raises(ValueError, match="see peak_in_clip"):
+        explanation.geometry.peak(maps[0])
+
+
 def test_maps_are_chosen_by_layer_and_method() -> None:
     explanation = make()
     assert explanation.map("dog")[1, 2] == 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +14,13 @@ from mmexplain.methods.relu_rules import NoReLUError, ReLURule, relu_rule
 from mmexplain.problem import Problem, Rows
 from mmexplain.recorder import Recorder
 from mmexplain.taps import INPUT, Reader, reader_for
+
+_FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
+"""What layers raise when they are given shapes, types or sizes that they do not take."""
+
+
+class ModelFailure(ModelError):
+    """An exception of the model's own while it ran."""
 
 
 class Forward:
@@ -89,7 +96,8 @@ class Forward:
                 torch.set_grad_enabled(True)
                 self.recorder.captured[INPUT] = image
                 inputs[self.problem.image] = image.clone()
-            features = self.problem.encode(inputs)
+            with self._model_runs():
+                features = self.problem.encode(inputs)
         if not isinstance(features, Tensor):
             raise ModelError(f"encode must return a tensor, not {type(features).__name__}")
         # What a model made under its own inference_mode can enter a graph only as a copy made outside of it.
@@ -98,7 +106,8 @@ class Forward:
     def decode(self, features: Tensor, rows: Rows, repeats: int = 1) -> tuple[Any, Tensor]:
         """Output and scores ``[R, k]`` of R rows of features; the context is repeated to match."""
         with self.recorder.decoding(), torch.enable_grad(), self._rule():
-            output = self.problem.decode(features, repeat_rows(self.context, repeats))
+            with self._model_runs():
+                output = self.problem.decode(features, repeat_rows(self.context, repeats))
             scores = self.problem.score(output, rows)
         expected = (len(rows), len(rows[0]))
         if tuple(scores.shape) != expected:
@@ -113,6 +122,18 @@ class Forward:
             )
         self._require_relu()
         return output, scores
+
+    @contextmanager
+    def _model_runs(self) -> Iterator[None]:
+        """What the model raises becomes a ModelFailure; running out of memory is another matter."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except _FAILURES as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            shape = tuple(self.image.shape)
+            raise ModelFailure(f"the model fails on an input of shape {shape}: {reason}") from error
 
     def _require_relu(self) -> None:
         """Without a ReLU the gradients under a rule would be the plain ones. Before a tap the rule changes nothing."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmexplain.errors import LayerError, MMExplainError
-from mmexplain.forward import Forward
+from mmexplain.forward import Forward, ModelFailure
 from mmexplain.gradients import gradient, in_turn, required, vectorized
 from mmexplain.problem import Rows
 from mmexplain.targets import Target
@@ -112,9 +112,9 @@ def expand(forward: Forward, rows: Rows) -> Chunk:
     singles = _singles(rows)
     try:
         output, scores = _expanded(forward, singles, count, at_input=False)
-    except (torch.cuda.OutOfMemoryError, MMExplainError):
-        raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, (torch.cuda.OutOfMemoryError, MMExplainError)) and not isinstance(error, ModelFailure):
+            raise
         # Shapes that do not fit come as any exception that a model may raise; a genuine one comes again.
         output, scores = _expanded(forward, singles, count, at_input=True)
     captured = [forward.recorder.captured[layer] for layer in forward.layers]

@@ -692,3 +692,38 @@ def test_out_of_memory_halves_the_chunk():
 
     assert_same(run(problem, rows, ["conv2"], tight), expected)
     assert sizes == [5, 2, 2, 1]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, TypeError, IndexError])
+@pytest.mark.parametrize("place", ["encode", "layer", "late layer", "decode"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_the_model_raises_is_said_in_one_line(strategy, place, error):
+    problem = disturbed()
+
+    def fail(*_: Any) -> Any:
+        raise error("sizes do not match\nat line 7")
+
+    if place in ("encode", "decode"):
+        setattr(problem, place, fail)
+    else:
+        layer = problem.model.conv1 if place == "layer" else problem.model.fc2
+        layer.register_forward_hook(fail)
+    before = snapshot(problem)
+    shape = tuple(problem.inputs["image"].shape)
+    with pytest.raises(ModelError) as caught:
+        run(problem, ROWS, ["conv2"], maps, strategy=strategy)
+    assert str(caught.value) == f"the model fails on an input of shape {shape}: sizes do not match"
+    assert isinstance(caught.value.__cause__, error)
+    assert snapshot(problem) == before
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_errors_that_the_model_words_itself_pass_through(strategy):
+    problem = disturbed()
+
+    def fail(*_: Any) -> Any:
+        raise ModelError("17 labels for 5 classes")
+
+    problem.decode = fail
+    with pytest.raises(ModelError, match=r"^17 labels for 5 classes$"):
+        run(problem, ROWS, ["conv2"], maps, strategy=strategy)

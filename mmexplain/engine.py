@@ -27,12 +27,12 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from mmexplain.errors import DeviceError, LayerError, MMExplainError, ModelError
+from mmexplain.errors import DeviceError, LayerError, MMExplainError
 from mmexplain.forward import Forward
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import Pass
 from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy, as_choice
-from mmexplain.surroundings import undisturbed
+from mmexplain.surroundings import require_ordinary, undisturbed
 from mmexplain.taps import INPUT, is_glob, resolve
 
 DEFAULT_MEMORY = 512 * 2**20
@@ -81,11 +81,7 @@ def run(
         names.insert(0, INPUT)
     if not names:
         raise LayerError("layers=[] names no layer; name at least one")
-    if any(tensor.is_inference() for tensor in (*problem.model.parameters(), *problem.model.buffers())):
-        raise ModelError(
-            "the model was made under torch.inference_mode(), where nothing can be differentiated; load it outside "
-            "(explaining may happen inside)"
-        )
+    require_ordinary(problem.model)
     # A tensor made in inference mode cannot enter a graph; a clone made outside that mode can.
     with undisturbed(problem.model, device):
         inputs = {name: _ordinary(value) for name, value in problem.inputs.items()}

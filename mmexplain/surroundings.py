@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from mmexplain.errors import ModelError
+
 
 @contextmanager
 def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
@@ -34,6 +36,20 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
             # not know it: PyTorch's own cells take 10-20 % less time for 12 words (benchmarks/words.py).
             stack.enter_context(_recurrent_modules_without(_onednn, model))
         yield
+
+
+def require_ordinary(model: nn.Module) -> None:
+    """Raise a ModelError if the model was made under ``torch.inference_mode()``."""
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise ModelError(
+            "the model was made under torch.inference_mode(), where nothing can be differentiated; load it outside "
+            "(explaining may happen inside)"
+        )
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter or buffer is."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 class _Hold:

@@ -6,7 +6,8 @@ import copy
 import fnmatch
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import LayerError, closest
-from mmexplain.surroundings import evaluating
+from mmexplain.surroundings import device_of, require_ordinary, undisturbed
 
 Layout = Literal["channels_first", "channels_last", "tokens"]
 
@@ -228,12 +229,34 @@ def trace(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None 
 
     handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
     try:
-        with evaluating(model), torch.no_grad():
+        with _looking(model):
             run()
     finally:
         for handle in handles:
             handle.remove()
     return records
+
+
+@contextmanager
+def _looking(model: nn.Module) -> Iterator[None]:
+    """Run the model undisturbed, without a graph. Tensors that the caller made under ``torch.inference_mode()`` cannot
+    enter a graph; the modules get copies of them.
+    """
+
+    def copied(value: Any) -> Any:
+        return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(map(copied, args)), {name: copied(value) for name, value in kwargs.items()}
+
+    modules = model.modules() if torch.is_inference_mode_enabled() else ()
+    with undisturbed(model, device_of(model)):
+        handles = [module.register_forward_pre_hook(hook, with_kwargs=True) for module in modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None = None) -> str:
@@ -286,12 +309,14 @@ def _matters(model: nn.Module, run: Callable[[], Any], layer: str, image: Sequen
     """Whether the model's output depends on the layer's map, and not only on its class token."""
     from mmexplain.recorder import Recorder
 
-    with evaluating(model), Recorder(model, [layer]) as recorder, torch.no_grad(), recorder.encoding():
-        output = first_tensor(run())
-    value = recorder.captured.get(layer)
-    if output is None or value is None or not output.requires_grad:
-        return False
-    mixture = torch.arange(output.numel(), device=output.device).cos().view_as(output)
-    (gradient,) = torch.autograd.grad(output, value, mixture.to(output.dtype), allow_unused=True)
-    reader = reader_for(value.shape, image, getattr(model, "num_prefix_tokens", None))
-    return gradient is not None and reader is not None and bool(reader(gradient).any())
+    require_ordinary(model)
+    with _looking(model):
+        with Recorder(model, [layer]) as recorder, recorder.encoding():
+            output = first_tensor(run())
+        value = recorder.captured.get(layer)
+        if output is None or value is None or not output.requires_grad:
+            return False
+        mixture = torch.arange(output.numel(), device=output.device).cos().view_as(output)
+        (gradient,) = torch.autograd.grad(output, value, mixture.to(output.dtype), allow_unused=True)
+        reader = reader_for(value.shape, image, getattr(model, "num_prefix_tokens", None))
+        return gradient is not None and reader is not None and bool(reader(gradient).any())

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from mmexplain.errors import LayerError
+from mmexplain.errors import LayerError, ModelError
+from mmexplain.preprocess import Preprocess
 from mmexplain.taps import Reader, first_tensor, reader_for, replace_tensor, resolve, suggest, trace
+from mmexplain.tasks.classification import Classifier
 from tests.models import ChannelsLastNet, PlainCNN, ResidualNet, TokenNet, VideoNet, seeded
 
 SQUARE = (224, 224)
@@ -275,3 +278,41 @@ def test_outputs_in_a_container_are_looked_into():
             return {"loss": None, "logits": super().forward(x)}
 
     assert chosen(seeded(Dictionary), 12, 12) == "block2"
+
+
+class Centred(ResidualNet):
+    """Changes a copy of the photo in place, and lets it bypass the trunk: neither is allowed with inference tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (1 + x.sub_(0).mean((1, 2, 3))[:, None])
+
+
+@pytest.mark.parametrize("make", [PlainCNN, ResidualNet, TokenNet, Centred])
+def test_a_layer_is_found_in_inference_mode(make):
+    model = seeded(make)
+    expected = suggest(model, lambda: model(torch.zeros(1, 3, 16, 16, dtype=torch.float64)), (16, 16))
+    with torch.inference_mode():
+        image = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
+        assert suggest(model, lambda: model(image), (16, 16)) == expected
+        assert trace(model, lambda: model(image), (16, 16))
+        assert torch.is_inference_mode_enabled()
+        made = seeded(make)
+        with pytest.raises(ModelError, match=r"made under torch.inference_mode\(\)"):
+            suggest(made, lambda: made(image), (16, 16))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_a_classifier_explains_without_a_layer_in_inference_mode(mode):
+    photo = Image.new("RGB", (16, 16), "grey")
+
+    def explained() -> Any:
+        return Classifier(model, Preprocess()).explain(photo, 1, methods=["gradcam", "guided-gradcam"])
+
+    model = seeded(PlainCNN)
+    expected = explained().maps
+    with mode():
+        found = explained().maps
+    assert list(found) == list(expected)
+    for key, value in found.items():
+        torch.testing.assert_close(value, expected[key])

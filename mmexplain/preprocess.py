@@ -104,12 +104,6 @@ class Preprocess:
             case size:
                 return size
 
-    def invert(self, tensor: Tensor) -> Tensor:
-        """An input ``[..., 3, h, w]`` back as a picture: ``[..., h, w, 3]`` uint8, clipped to what can be shown."""
-        mean, std = (torch.tensor(colour, device=tensor.device).view(3, 1, 1) for colour in (self.mean, self.std))
-        values = tensor.detach().float() / self.scale * std + mean
-        return values.mul(255).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able form; :meth:`from_dict` reads it back."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -91,7 +90,3 @@ class Vocabulary:
             if token not in (self.pad, self.start):
                 words.append(self.tokens[token])
         return " ".join(words)
-
-    def nearest(self, word: str, limit: int = 3) -> list[str]:
-        """Up to ``limit`` known words spelled most like ``word``, best first."""
-        return difflib.get_close_matches(word.lower(), self.tokens[len(SPECIAL) :], n=limit, cutoff=0.5)

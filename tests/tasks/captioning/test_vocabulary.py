@@ -42,11 +42,6 @@ def test_a_vocabulary_survives_json(vocabulary: Vocabulary) -> None:
     assert Vocabulary(json.loads(json.dumps(vocabulary.tokens))) == vocabulary
 
 
-def test_nearest_known_words(vocabulary: Vocabulary) -> None:
-    assert vocabulary.nearest("Run") == ["runs"]
-    assert vocabulary.nearest("<end") == []
-
-
 @pytest.mark.parametrize("tokens", [["a", "b"], [*SPECIAL, "a", "a"]])
 def test_what_is_no_vocabulary_is_refused(tokens: list[str]) -> None:
     with pytest.raises(ValueError):

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
-from mmexplain.explanation import Explanation
+from mmexplain.commands.output import Destination, overlay_names
+from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.geometry import Geometry
+from mmexplain.targets import Target
 from tests.command_line import CLASSES, one_line, picture, record, refusal, run, save_classifier, write_card
 
 pytest_plugins = ["tests.command_line_fixtures"]
@@ -46,6 +50,33 @@ def test_a_label_cannot_lead_out_of_the_folder(photo: Path, tmp_path: Path) -> N
     files = record("classify", photo, "--model", model, "--out", "in/")["files"]
     assert len(files) == 5
     assert all(Path(file).resolve().parent == tmp_path / "in" and len(Path(file).name) < 80 for file in files)
+
+
+def test_names_of_maps_differ_however_long_the_names_of_layers_are(tmp_path: Path) -> None:
+    deep = "backbone." * 8
+    layers = [f"{deep}conv1", f"{deep}conv2", f"a{deep}conv2", f"b{deep}conv2", "Head", "head"]
+    explanation = Explanation(
+        task="classify",
+        model="deep",
+        text=None,
+        targets=[Target("dog", "class", (0,)), Target("Dog", "class", (1,))],
+        scores=torch.zeros(2),
+        probabilities=None,
+        maps={MapKey(layer, method): torch.rand(2, 3, 3) for layer in layers for method in ("gradcam", "cam")},
+        geometry=Geometry.identity(30, 40),
+        picture=Picture(torch.zeros(30, 40, 3, dtype=torch.uint8)),
+    )
+    names = overlay_names(explanation)
+    assert {tuple(rest) for _, *rest in names} == {
+        (key.layer, key.method, k) for key in explanation.maps for k in (0, 1)
+    }
+    assert len({name.casefold() for name, *_ in names}) == len(names) == 24
+    assert all(len(name) < 140 for name, *_ in names)
+    assert names[0][0].endswith("conv1.png")
+    destination, written = Destination(str(tmp_path / "maps"), None), list[str]()
+    for _ in range(2):
+        destination.write(explanation, written)
+    assert len(written) == len(set(written)) == 26
 
 
 def test_the_photo_and_the_files_of_others_survive(classifier: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ SUFFIXES = (".html", ".png", ".safetensors")
 MARK = "mmexplain"
 _OURS = (MARK.encode(), b"matplotlib")
 _HEAD = 65536
+_LONGEST = 40
 
 Made = TypeVar("Made")
 
@@ -83,7 +84,8 @@ class Destination:
     def _put(self, path: Path, save: Callable[[Path], object], written: list[str]) -> None:
         self._spare(path)
         _guarded(path, save)
-        written.append(str(path))
+        if str(path) not in written:
+            written.append(str(path))
 
     def _spare(self, path: Path) -> None:
         """Only what mmexplain wrote before may be replaced."""
@@ -100,20 +102,26 @@ class Destination:
 
 
 def overlay_names(explanation: Explanation) -> list[tuple[str, str, str, int]]:
-    """``(file name, layer, method, target number)`` of every map; names are safe on any file system."""
+    """``(file name, layer, method, target number)`` of every map; names are safe on any file system and differ,
+    however long and alike the layers' names are."""
     several_layers, several_methods = len(explanation.layers) > 1, len(explanation.methods) > 1
-    names = []
+    names: dict[str, tuple[str, str, str, int]] = {}
     for key in explanation.maps:
         for number, target in enumerate(explanation.targets):
-            parts = [f"{number:02d}", target.label]
-            parts += [key.method] if several_methods else []
-            parts += [key.layer] if several_layers else []
-            names.append(("_".join(map(_safe, parts)) + ".png", key.layer, key.method, number))
-    return names
+            parts = [f"{number:02d}", _safe(target.label)[:_LONGEST]]
+            parts += [_safe(key.method)[:_LONGEST]] if several_methods else []
+            parts += [_safe(key.layer)[-_LONGEST:]] if several_layers else []  # long layer names differ at their end
+            stem = name = "_".join(parts)
+            again = 1
+            while name.casefold() in names:
+                again += 1
+                name = f"{stem}_{again}"
+            names[name.casefold()] = (f"{name}.png", key.layer, key.method, number)
+    return list(names.values())
 
 
 def _safe(text: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")[:40] or "unnamed"
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unnamed"
 
 
 def _save_png(picture: Image, path: Path) -> None:

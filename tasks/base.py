@@ -62,18 +62,30 @@ def photo_batch(
         dtype: floating type of the model.
 
     Raises:
-        InputError: no photo, or one that cannot be read.
+        InputError: no photo, one that cannot be read, or photos that become inputs of different sizes.
     """
     several = isinstance(images, (list, tuple))
     photos = [image if isinstance(image, Photo) else load_image(image) for image in (images if several else [images])]
     if not photos:
         raise InputError("no photo was given")
     tensors, geometries = zip(*(preprocess(photo) for photo in photos), strict=True)
+    for number, tensor in enumerate(tensors):
+        if tensor.shape != tensors[0].shape:
+            sizes = [f"{width}×{height}" for height, width in (tensors[number].shape[-2:], tensors[0].shape[-2:])]
+            raise InputError(
+                f"{_named(photos, number)} becomes an input of {sizes[0]} pixels but {_named(photos, 0)} one of"
+                f" {sizes[1]}: explain them one by one, or let the preprocessing crop or squash to one size"
+            )
     return Batch(
         {"image": torch.stack(tensors).to(device, dtype)},
         geometries=list(geometries),
         pictures=[Picture(display(photo), photo.source) for photo in photos],
     )
+
+
+def _named(photos: Sequence[Photo], number: int) -> str:
+    source = photos[number].source
+    return f"photo {number + 1}" if source is None else f"photo {number + 1} ({source})"
 
 
 class Task(ABC):
@@ -102,10 +114,6 @@ class Task(ABC):
         """Run the rest: features and context of R rows → output. R is B or B·K: rows must not mix."""
         return features
 
-    def forward(self, inputs: dict[str, Tensor], context: dict[str, Tensor]) -> Any:
-        """The whole model."""
-        return self.decode(self.encode(inputs), context)
-
     @abstractmethod
     def score(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Differentiable scores ``[R, K]`` of ``targets[r][k]`` (every row has the same K)."""
@@ -125,3 +133,47 @@ class Task(ABC):
     @abstractmethod
     def default_layer(self) -> str:
         """Dotted name of the layer that is explained when the user names none."""
+
+    def provenance(self) -> dict[str, Any]:
+        """What an explanation's record should tell of the task, as plain JSON-able values."""
+        return {}
+
+
+class PhotoTask(Task):
+    """A task that looks at photos. They are sent where the model is, in its floating type.
+
+    Attributes:
+        preprocess: photo → tensor, with its geometry.
+    """
+
+    preprocess: Preprocess
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the model's device and floating type."""
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where photos are sent."""
+        return self.like.device
+
+    def prepare(self, images: Any) -> Batch:
+        """One photo or a sequence of them (paths, PIL images, whatever :func:`mmexplain.io.load_image` takes)
+        → a batch whose input ``image`` is ``[B, 3, h, w]``.
+
+        Raises:
+            InputError: a photo that cannot be read, or photos that become inputs of different sizes.
+        """
+        like = self.like
+        return photo_batch(images, self.preprocess, like.device, like.dtype)
+
+    def empty(self) -> Tensor:
+        """An empty photo ``[1, 3, h, w]``, to see how the model runs."""
+        return torch.zeros(1, 3, *self.preprocess.size).to(self.like)
+
+    def provenance(self) -> dict[str, Any]:
+        """The model's class and what was done to the photo."""
+        kind = type(self.model)
+        return {"model_class": f"{kind.__module__}.{kind.__qualname__}", "preprocess": self.preprocess.to_dict()}

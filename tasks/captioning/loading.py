@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import mmexplain.tasks.zoo
 from mmexplain.errors import ModelError, did_you_mean
@@ -37,6 +36,6 @@ def load_captioner_task(model: str = DEFAULT_CAPTIONER) -> Captioning:
         hint = did_you_mean(model, ARCHITECTURES)
         raise ModelError(f"no captioner {model!r}: give {' or '.join(ARCHITECTURES)}, or a .safetensors file{hint}")
     captioner = load_captioner(path)
-    size = cast(int, captioner.input_size)
+    size = captioner.input_size
     preprocess = Preprocess(resize=(size, size), mean=MEAN, std=STD)
-    return Captioning(captioner, preprocess, layer="encoder.smooth", model_id=model)
+    return Captioning(captioner, preprocess, layer="encoder.smooth", model_id=model, weights=path)

@@ -46,7 +46,7 @@ class Phrasing:
     def targets(
         self,
         tokens: Sequence[int],
-        words: Sequence[str] | None = None,
+        words: str | Sequence[str] | None = None,
         whole: bool = False,
         versus: Mapping[str, str] | None = None,
     ) -> list[Target]:
@@ -54,18 +54,19 @@ class Phrasing:
 
         Args:
             tokens: the caption, without its end token.
-            words: words and phrases to explain, all places where they stand; None for every word.
+            words: words and phrases to explain (a string is one of them), all places where they stand; None for every
+                word.
             whole: explain the whole caption too: the sum of its log-probabilities, its end included.
             versus: word → another that could stand in its place: adds the contrast of the two.
 
         Raises:
-            TargetError: a word or phrase that is not in the caption.
+            TargetError: a word or phrase that is not in the caption or is held against itself, or nothing to explain.
         """
         said = [self.vocabulary.tokens[token] for token in tokens]
         found: list[Target] = []
         if words is None:
             found += [self._piece(tokens, start, 1) for start in range(len(tokens))]
-        for phrase in words or ():
+        for phrase in [words] if isinstance(words, str) else words or ():
             wanted = tokenize(phrase)
             found += [self._piece(tokens, start, len(wanted)) for start in self._places(said, wanted, phrase)]
         for phrase, other in (versus or {}).items():
@@ -74,6 +75,8 @@ class Phrasing:
                 raise TargetError(
                     f"{phrase!r} and {other!r} cannot change places: they differ in their number of words"
                 )
+            if wanted == rival:
+                raise TargetError(f"{phrase!r} cannot be held against itself: name another")
             ids = tuple(self.number(word) for word in rival)
             for start in self._places(said, wanted, phrase):
                 piece = self._piece(tokens, start, len(wanted))
@@ -81,6 +84,8 @@ class Phrasing:
                 found.append(kinds.contrast(piece, against))
         if whole:
             found.append(Target(" ".join(said), "caption", (*tokens, self.vocabulary.end), 0))
+        if not found:
+            raise TargetError("no word was named: leave the words out to explain every one")
         return list(dict.fromkeys(found))
 
     def _piece(self, tokens: Sequence[int], start: int, length: int) -> Target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -15,8 +16,9 @@ from mmexplain.preprocess import Preprocess
 from mmexplain.problem import Choice
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
-from mmexplain.tasks.base import Batch, Task, photo_batch
+from mmexplain.tasks.base import PhotoTask
 from mmexplain.tasks.captioning.captioner import DecoderOutput
+from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.captioning.phrases import Phrasing
 from mmexplain.tasks.captioning.search import beam_search
 
@@ -24,7 +26,7 @@ MAX_LENGTH = 20
 """Words at which a search gives up waiting for the end of a caption."""
 
 
-class Captioning(Task):
+class Captioning(PhotoTask):
     """A captioner, its photos and the words it says.
 
     The score of a word is its logit given the words before it; of a span, their sum; of a contrast, the difference at
@@ -38,12 +40,19 @@ class Captioning(Task):
         preprocess: photo → tensor, with its geometry.
         layer: layer to explain by default; found by a look at the encoder if None.
         model_id: name of the model in what is shown and saved.
+        weights: file that the captioner came from, for the record of what was explained.
     """
 
     name: ClassVar[str] = "caption"
 
     def __init__(
-        self, captioner: nn.Module, preprocess: Preprocess, *, layer: str | None = None, model_id: str | None = None
+        self,
+        captioner: nn.Module,
+        preprocess: Preprocess,
+        *,
+        layer: str | None = None,
+        model_id: str | None = None,
+        weights: Path | None = None,
     ) -> None:
         self.model = captioner
         self.captioner = cast(Any, captioner)
@@ -51,22 +60,9 @@ class Captioning(Task):
         self.model_id = model_id if model_id is not None else type(captioner).__name__
         self.phrasing = Phrasing(self.captioner.vocabulary)
         self._layer = layer
+        self._weights = None if weights is None else sha256(weights)
 
     # -- the model --------------------------------------------------------------------------------------------------
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is, and where photos are sent."""
-        return next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
-
-    def prepare(self, images: Any) -> Batch:
-        """One photo or a sequence of them (whatever :func:`mmexplain.io.load_image` takes) → a batch whose input
-        ``image`` is ``[B, 3, h, w]``.
-
-        Raises:
-            InputError: a photo that cannot be read.
-        """
-        return photo_batch(images, self.preprocess, self.device)
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Features of the photos, ``[B, ...]``."""
@@ -88,10 +84,14 @@ class Captioning(Task):
     def default_layer(self) -> str:
         """The last layer of the encoder that still has a grid, found by running it once on an empty photo."""
         if self._layer is None:
-            height, width = self.preprocess.size
-            empty = torch.zeros(1, 3, height, width, device=self.device)
-            self._layer = suggest(self.model, lambda: self.captioner.encode(empty), (height, width))
+            empty = self.empty()
+            self._layer = suggest(self.model, lambda: self.captioner.encode(empty), self.preprocess.size)
         return self._layer
+
+    def provenance(self) -> dict[str, Any]:
+        """The model's class, what was done to the photo, and the sha256 of the weights' file if there was one."""
+        weights = {} if self._weights is None else {"weights_sha256": self._weights}
+        return {**super().provenance(), **weights}
 
     # -- scores -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Captioning(Task):
         images: Any,
         caption: str | Sequence[str] | None = None,
         *,
-        words: Sequence[str] | None = None,
+        words: str | Sequence[str] | None = None,
         whole: bool = False,
         versus: Mapping[str, str] | None = None,
         score: Literal["logit", "log-probability"] = "logit",
@@ -175,7 +175,7 @@ class Captioning(Task):
         Args:
             images: one photo, or a list of photos.
             caption: what to score; for a list of photos, one for each. None lets the model speak.
-            words: words and phrases of the caption to explain; None explains every word.
+            words: words and phrases of the caption to explain, or one of them; None explains every word.
             whole: explain the caption as a whole too.
             versus: word → another that could stand in its place; adds the contrast of the two.
             score: what to differentiate for a word: its logit or its log-probability.

@@ -16,7 +16,7 @@ from mmexplain.explanation import Explanation
 from mmexplain.preprocess import Preprocess
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
-from mmexplain.tasks.base import Batch, Task, photo_batch
+from mmexplain.tasks.base import PhotoTask
 from mmexplain.tasks.classification.labels import Labels
 from mmexplain.tasks.classification.outputs import find_logits
 
@@ -24,7 +24,7 @@ Link = Literal["softmax", "sigmoid", "none"]
 Name = str | int | Target
 
 
-class Classifier(Task):
+class Classifier(PhotoTask):
     """A model that scores N classes (or gives one number) for a photo.
 
     ``Classifier(model, transforms, labels).explain("photo.jpg")`` is all that a model of one's own needs.
@@ -65,27 +65,6 @@ class Classifier(Task):
 
     # -- the model --------------------------------------------------------------------------------------------------
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is, and where photos are sent."""
-        return self._like.device
-
-    @property
-    def _like(self) -> Tensor:
-        """A tensor of the model's device and floating type."""
-        tensors = (*self.model.parameters(), *self.model.buffers())
-        return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
-
-    def prepare(self, images: Any) -> Batch:
-        """One photo or a sequence of them (paths, PIL images, whatever :func:`mmexplain.io.load_image` takes)
-        → a batch whose input ``image`` is ``[B, 3, h, w]``.
-
-        Raises:
-            InputError: a photo that cannot be read.
-        """
-        like = self._like
-        return photo_batch(images, self.preprocess, like.device, like.dtype)
-
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits ``[B, N]``.
 
@@ -101,10 +80,9 @@ class Classifier(Task):
     def default_layer(self) -> str:
         """The last layer that still has a grid, found by running the model once on an empty photo."""
         if self._layer is None:
-            height, width = self.preprocess.size
-            empty = torch.zeros(1, 3, height, width).to(self._like)
+            empty = self.empty()
             try:
-                self._layer = suggest(self.model, lambda: self.model(empty), (height, width))
+                self._layer = suggest(self.model, lambda: self.model(empty), self.preprocess.size)
             except LayerError as error:
                 raise LayerError(f"model {self.model_id!r}: {error}") from None
         return self._layer

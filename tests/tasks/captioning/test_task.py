@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
@@ -149,6 +151,42 @@ def test_the_encoder_runs_once_when_the_model_speaks(task: Captioning, photo: Im
     explanation = task.explain(photo, max_length=5, layers=layer)
     assert len(explanation.words) == 5
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_photos_take_the_floating_type_of_the_model(task: Captioning, photo: Image.Image, dtype: torch.dtype) -> None:
+    other = Captioning(copy.deepcopy(task.model).to(dtype), task.preprocess)
+    assert other.prepare(photo).inputs["image"].dtype == dtype
+    assert other.default_layer() == "cnn"
+    assert other.explain(photo).map().isfinite().all()
+    caption = "a red dog runs on the grass"
+    expected = task.explain(photo, caption).scores
+    tolerance = 1e-4 if dtype == torch.float64 else 0.1
+    torch.testing.assert_close(other.explain(photo, caption).scores.float(), expected, atol=tolerance, rtol=0)
+
+
+def test_what_cannot_be_meant_is_refused(task: Captioning, photo: Image.Image) -> None:
+    caption = "a red dog runs on the grass"
+    with pytest.raises(TargetError, match="no word was named"):
+        task.explain(photo, caption, words=[])
+    with pytest.raises(TargetError, match="'dog' cannot be held against itself"):
+        task.explain(photo, caption, versus={"dog": "Dog"})
+    assert [target.label for target in task.explain(photo, caption, words="red dog").targets] == ["red dog"]
+    assert [target.kind for target in task.explain(photo, caption, words=[], whole=True).targets] == ["caption"]
+
+
+def test_photos_that_become_inputs_of_different_sizes(task: Captioning, photo: Image.Image) -> None:
+    task.preprocess = Preprocess(resize=32)
+    assert len(task.prepare([photo, photo])) == 2
+    with pytest.raises(InputError, match=r"photo 3 becomes an input of 32×53 .* photo 1 one of 53×32"):
+        task.prepare([photo, photo, photo.transpose(Image.Transpose.ROTATE_90)])
+
+
+def test_provenance_tells_the_model_and_the_preprocessing(task: Captioning) -> None:
+    record = task.provenance()
+    assert json.loads(json.dumps(record)) == record
+    assert record["model_class"].endswith("Tiny")
+    assert Preprocess.from_dict(record["preprocess"]) == task.preprocess
 
 
 def test_default_layer_is_the_end_of_the_encoder(task: Captioning) -> None:

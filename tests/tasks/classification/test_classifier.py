@@ -1,5 +1,6 @@
 """Any model of the user's, explained class by class."""
 
+import json
 import threading
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from mmexplain.errors import InputError, LayerError, ModelError, TargetError
+from mmexplain.io import Photo
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification import Classifier
 
@@ -280,6 +282,20 @@ def test_double_precision_and_parameterless_models(photo):
 
     explanation = Classifier(Plain(), PREPROCESS, ["red", "green", "blue"], layer="pool").explain(photo, "green")
     assert explanation.map().shape == (8, 8)
+
+
+def test_heatmaps_of_a_photo_held_at_reduced_size_have_the_size_of_the_file(classifier, photo):
+    held = Photo(photo, (photo.height * 3, photo.width * 3))
+    explanation = classifier.explain(held, "dog")
+    assert explanation.geometry.original == held.original
+    assert explanation.heatmap().shape == held.original
+
+
+def test_provenance_tells_the_model_and_the_preprocessing(classifier):
+    record = classifier.provenance()
+    assert json.loads(json.dumps(record)) == record
+    assert record["model_class"].endswith(type(classifier.model).__name__)
+    assert Preprocess.from_dict(record["preprocess"]) == classifier.preprocess
 
 
 def test_two_threads_explain_with_the_same_model(classifier, photo):

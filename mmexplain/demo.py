@@ -62,6 +62,12 @@ SCENES = (
         caption="a brown dog stands on the grass next to a man",
         versus={"dog": "cat"},
     ),
+    Scene(
+        "an astronaut, in our words",
+        "skimage",
+        "data/astronaut.png",
+        caption="a smiling woman in an orange suit stands in front of a flag",
+    ),
     Scene("a spotted dog", "foolbox", "data/imagenet_16_251.jpg"),
     Scene("a car on a dirt road", "foolbox", "data/imagenet_06_609.jpg"),
     Scene(

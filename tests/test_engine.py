@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmexplain.engine import run
-from mmexplain.errors import LayerError, MMExplainError, ModelError, TargetError
+from mmexplain.errors import DeviceError, LayerError, MMExplainError, ModelError, TargetError
 from mmexplain.methods import gradcam, gradcam_pp
 from mmexplain.problem import Choice, Problem, Rows, Strategy
 from mmexplain.taps import reader_for
@@ -499,3 +499,24 @@ def test_a_glob_leaves_out_what_is_no_map(strategy):
 def test_no_layer():
     with pytest.raises(LayerError, match="names no layer"):
         run(_plain(), _class_rows(2), [], keep)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_chunk_that_does_not_fit_is_halved(strategy):
+    problem, sizes = _plain(), []
+    expected = run(problem, _class_rows(2), ["conv2"], keep, strategy=strategy)
+
+    def tight(layer, activations, gradients):
+        sizes.append(gradients.shape[1])
+        if sizes[-1] > fits:
+            raise torch.cuda.OutOfMemoryError("none left")
+        return keep(layer, activations, gradients)
+
+    fits = 1
+    found = run(problem, _class_rows(2), ["conv2"], tight, strategy=strategy)
+    assert sizes == [4, 2, 1, 1, 1, 1]
+    for name, value in found.reduced["conv2"].items():
+        torch.testing.assert_close(value, expected.reduced["conv2"][name])
+    fits = 0
+    with pytest.raises(DeviceError, match="one target at a time"):
+        run(problem, _class_rows(2), ["conv2"], tight, strategy=strategy)

@@ -75,8 +75,11 @@ def run(
     device = next(iter(problem.inputs.values())).device
     patterns = [layer for layer in layers if layer != INPUT]
     names = resolve(problem.model, patterns)
-    named = resolve(problem.model, [pattern for pattern in patterns if not is_glob(pattern)])
-    optional = frozenset(names) - frozenset(named)
+    optional: frozenset[str] = frozenset()
+    if any(map(is_glob, patterns)):
+        optional = frozenset(names).difference(
+            resolve(problem.model, [pattern for pattern in patterns if not is_glob(pattern)])
+        )
     if INPUT in layers:
         names.insert(0, INPUT)
     if not names:

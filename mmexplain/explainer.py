@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +176,7 @@ def explain(
             geometry=batch.geometries[row],
             picture=batch.pictures[row],
             words=list(choice.words[row]) if choice.words else [],
-            provenance=_provenance(problem, strategy, seed),
+            provenance=_provenance(problem, strategy, seed) | task.provenance(),
             seconds=elapsed / len(choice.targets),
             pixel_methods=frozenset(m.name for m in plan.methods if m.space in ("pixel", "product")),
         )
@@ -244,10 +245,15 @@ def _row(value: Tensor | None, row: int, count: int) -> Tensor | None:
     return None if value is None else value[row, :count].float()
 
 
+@cache
+def _version() -> str:
+    return version("mmexplain")
+
+
 def _provenance(problem: Problem, strategy: Strategy, seed: int | None) -> dict[str, Any]:
     image = problem.inputs[problem.image]
     return {
-        "mmexplain": version("mmexplain"),
+        "mmexplain": _version(),
         "torch": torch.__version__,
         "device": str(image.device),
         "dtype": str(image.dtype).removeprefix("torch."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -103,18 +103,23 @@ class Forward:
         # What a model made under its own inference_mode can enter a graph only as a copy made outside of it.
         return features.clone() if features.is_inference() else features
 
-    def decode(self, features: Tensor, rows: Rows, repeats: int = 1) -> tuple[Any, Tensor]:
-        """Output and scores ``[R, k]`` of R rows of features; the context is repeated to match."""
+    def decode(
+        self, features: Tensor, rows: Rows, repeats: int = 1, expand: Callable[[Any], Any] | None = None
+    ) -> tuple[Any, Tensor]:
+        """Output and scores ``[R, k]`` of R rows of features; the context is repeated to match. ``expand`` makes R rows
+        of the output where there are fewer of features."""
         with self.recorder.decoding(), torch.enable_grad(), self._rule():
             with self._model_runs():
                 output = self.problem.decode(features, repeat_rows(self.context, repeats))
+            if expand:
+                output = expand(output)
             scores = self.problem.score(output, rows)
         expected = (len(rows), len(rows[0]))
         if tuple(scores.shape) != expected:
             raise ModelError(
                 f"score returned shape {tuple(scores.shape)} for {expected[0]} rows of {expected[1]} targets"
             )
-        self._settle_layers(len(rows))
+        self._settle_layers(self.batch * repeats)
         if not scores.requires_grad:
             raise ModelError(
                 "the score does not depend on the tapped layers in a differentiable way: the model detaches its "

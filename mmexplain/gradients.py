@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -31,16 +32,41 @@ def vectorized(
     """Gradients ``[k, ...]`` for k ``vectors``, by vmap or, where that fails, in turn."""
     if len(vectors) > 1 and not create_graph:
         try:
-            with torch.autocast(value.device.type, enabled=False):
-                return torch.autograd.grad(
-                    value, wanted, vectors, retain_graph=True, allow_unused=True, is_grads_batched=True
-                )
+            return at_once([value], [vectors], wanted)
         except torch.cuda.OutOfMemoryError:
             raise
         except _REFUSALS as error:
             # Where the fault lies elsewhere, the loop raises it again.
             _log.debug("vmap failed (%s); going through the targets in turn", error)
     return in_turn(value, vectors, wanted, create_graph=create_graph)
+
+
+def at_once(
+    values: Sequence[Tensor], vectors: Sequence[Tensor], wanted: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """Gradients ``[k, ...]`` of ``values``, pulled back from k ``vectors`` of each by vmap; raises where that fails."""
+    reached: list[bool] = []
+
+    def product(*vectors: Tensor) -> tuple[Tensor, ...]:
+        grads = torch.autograd.grad(values, wanted, vectors, retain_graph=True, allow_unused=True)
+        reached[:] = [grad is not None for grad in grads]
+        return tuple(grad for grad in grads if grad is not None)
+
+    # autograd's own ``is_grads_batched`` does not know how to batch convolutions: it goes through them in turn.
+    with torch.autocast(values[0].device.type, enabled=False), _without_advice():
+        found = iter(torch.vmap(product)(*vectors))
+    return [next(found) if there else None for there in reached]
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """vmap warns of operators that it goes through in turn, which the user can do nothing about."""
+    switch = getattr(torch._C._functorch, "_set_vmap_fallback_warning_enabled", lambda _: None)
+    switch(False)
+    try:
+        yield
+    finally:
+        switch(True)
 
 
 def in_turn(value: Tensor, vectors: Tensor, wanted: Sequence[Tensor], *, create_graph: bool) -> Sequence[Tensor | None]:

@@ -63,7 +63,7 @@ class Pass:
                     choice = as_choice(choose(features.detach()))
             choice = self._settled(choice)
             push = {
-                "auto": strategies.boundary,
+                "auto": strategies.auto,
                 "expand": strategies.boundary,
                 "vjp": strategies.vjp,
                 "loop": strategies.loop,

@@ -43,10 +43,10 @@ class Recorder:
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Recorder:
-        modules = dict(self._model.named_modules())
         for layer in self._layers:
             name = LayerName.parse(layer)
-            self._handles.append(modules[name.module].register_forward_hook(self._hook(layer, name.call)))
+            module = self._model.get_submodule(name.module)
+            self._handles.append(module.register_forward_hook(self._hook(layer, name.call)))
         return self
 
     def __exit__(self, *_: object) -> None:

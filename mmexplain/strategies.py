@@ -5,6 +5,7 @@ Each takes the features ``[B, ...]`` and B rows of k targets and returns a :clas
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from mmexplain.errors import LayerError, MMExplainError
 from mmexplain.forward import Forward, ModelFailure
-from mmexplain.gradients import gradient, in_turn, required, vectorized
+from mmexplain.gradients import at_once, gradient, in_turn, required, vectorized
 from mmexplain.problem import Rows
+from mmexplain.taps import map_tensors
 from mmexplain.targets import Target
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,6 +39,53 @@ class Chunk:
     scores: Tensor
     output: Any
     rows: Rows
+
+
+def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
+    """Expand as late as it pays.
+
+    On a CPU arithmetic is what counts: ``decode`` runs once for each input, its output is expanded, and the gradients
+    are pulled back from there by vjp (``benchmarks/strategies.py``). On an accelerator a decoder's small kernels take as
+    long for many rows as for few, and vmap would go through those of recurrent cells and of fused attention in turn:
+    there, and where vmap or the output do not allow it, the features are expanded.
+    """
+    if len(rows[0]) > 1 and not forward.create_graph and features.device.type == "cpu":
+        try:
+            return _from_output(forward, features, rows)
+        except Exception as error:
+            # Whatever operators and outputs raise that do not fit; a genuine error comes again.
+            _log.debug("cannot expand the output (%s); expanding the features", error)
+    return boundary(forward, features, rows)
+
+
+def _from_output(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
+    """Expand what ``decode`` returns, and pull its gradients back to the taps by vjp."""
+    count = len(rows[0])
+    if not features.requires_grad:
+        features = features.detach().requires_grad_()
+    outputs: list[Tensor] = []
+    copies: list[Tensor] = []
+
+    def repeated(value: Tensor) -> Tensor:
+        if value.ndim == 0 or len(value) != forward.batch:
+            raise ValueError(f"decode returned shape {tuple(value.shape)} for {forward.batch} rows")
+        copy = value.detach().repeat_interleave(count, 0)
+        if value.requires_grad:
+            outputs.append(value)
+            copies.append(copy.requires_grad_())
+        return copy
+
+    singles = _singles(rows)
+    output, scores = forward.decode(features, singles, expand=lambda output: map_tensors(output, repeated))
+    grads = gradient(scores, torch.ones_like(scores), copies, create_graph=False)
+    known = [(value, grad) for value, grad in zip(outputs, grads, strict=True) if grad is not None]
+    vectors = [grad.unflatten(0, (forward.batch, count)).movedim(1, 0) for _, grad in known]
+    activations = {layer: forward.recorder.captured[layer] for layer in forward.layers}
+    pulled = at_once([value for value, _ in known], vectors, list(activations.values()))
+    gradients = {
+        layer: required(grad, layer).movedim(0, 1) for layer, grad in zip(forward.layers, pulled, strict=True)
+    }
+    return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)
 
 
 def boundary(forward: Forward, features: Tensor, rows: Rows) -> Chunk:

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 import torch
@@ -101,6 +101,28 @@ def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
     if isinstance(output, (tuple, list)):
         return type(output)(replace_tensor(value, old, new) for value in output)
     return output
+
+
+def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """``output`` with ``function`` applied to every tensor, containers kept as they are.
+
+    Raises:
+        TypeError: something in it is neither a tensor, a container of them nor a plain value.
+    """
+    if isinstance(output, Tensor):
+        return function(output)
+    if output is None or isinstance(output, (str, int, float)):
+        return output
+    if isinstance(output, dict):
+        return type(output)(**{key: map_tensors(value, function) for key, value in output.items()})
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*(map_tensors(value, function) for value in output))
+    if isinstance(output, (tuple, list)):
+        return type(output)(map_tensors(value, function) for value in output)
+    if is_dataclass(output) and not isinstance(output, type):
+        values = {field.name: getattr(output, field.name) for field in fields(output) if field.init}
+        return type(output)(**{name: map_tensors(value, function) for name, value in values.items()})
+    raise TypeError(f"{type(output).__name__} is no tensor and no container of tensors")
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,13 @@ class DecoderOutput:
     Attributes:
         hidden: ``[R, T, D]``; row t is what the t-th token is predicted from.
         attention: ``[R, T, h, w]``, the model's own attention, or None.
-        scored: which targets were scored last and their log-probabilities: projecting onto a large vocabulary twice
-            would cost more than most else.
+        projected: targets and the logits of their words, once worked out: projecting the same steps onto a large
+            vocabulary again, for probabilities to read, would cost more than most else.
     """
 
     hidden: Tensor
     attention: Tensor | None = None
-    scored: list[tuple[object, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
+    projected: list[tuple[object, Tensor]] = field(default_factory=list, init=False, repr=False, compare=False)
 
 
 class CaptionerAdapter(nn.Module):

@@ -145,7 +145,9 @@ class Captioning(PhotoTask):
             for offset, token in enumerate(target.ids)
         ]
         rows, places, tokens, slots, whole = torch.tensor(steps, device=output.hidden.device).unbind(1)
-        logits = self.captioner.project(output.hidden[rows, places]).float()
+        known = [logits for scored, logits in output.projected if scored is targets]
+        logits = known[0] if known else self.captioner.project(output.hidden[rows, places]).float()
+        output.projected[:] = [(targets, logits)]
         each = logits.gather(1, tokens[:, None])[:, 0]
         if normalize or bool(whole.any()):
             normalizer = logits.logsumexp(-1)

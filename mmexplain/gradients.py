@@ -41,9 +41,7 @@ def vectorized(
     return in_turn(value, vectors, wanted, create_graph=create_graph)
 
 
-def at_once(
-    values: Sequence[Tensor], vectors: Sequence[Tensor], wanted: Sequence[Tensor]
-) -> Sequence[Tensor | None]:
+def at_once(values: Sequence[Tensor], vectors: Sequence[Tensor], wanted: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """Gradients ``[k, ...]`` of ``values``, pulled back from k ``vectors`` of each by vmap; raises where that fails."""
     reached: list[bool] = []
 

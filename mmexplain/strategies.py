@@ -45,8 +45,8 @@ def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     """Expand as late as it pays.
 
     On a CPU arithmetic is what counts: ``decode`` runs once for each input, its output is expanded, and the gradients
-    are pulled back from there by vjp (``benchmarks/strategies.py``). On an accelerator a decoder's small kernels take as
-    long for many rows as for few, and vmap would go through those of recurrent cells and of fused attention in turn:
+    are pulled back from there by vjp (``benchmarks/strategies.py``). On an accelerator a decoder's small kernels take
+    as long for many rows as for few, and vmap goes through those of recurrent cells and of fused attention in turn:
     there, and where vmap or the output do not allow it, the features are expanded.
     """
     if len(rows[0]) > 1 and not forward.create_graph and features.device.type == "cpu":
@@ -82,9 +82,7 @@ def _from_output(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     vectors = [grad.unflatten(0, (forward.batch, count)).movedim(1, 0) for _, grad in known]
     activations = {layer: forward.recorder.captured[layer] for layer in forward.layers}
     pulled = at_once([value for value, _ in known], vectors, list(activations.values()))
-    gradients = {
-        layer: required(grad, layer).movedim(0, 1) for layer, grad in zip(forward.layers, pulled, strict=True)
-    }
+    gradients = {layer: required(grad, layer).movedim(0, 1) for layer, grad in zip(forward.layers, pulled, strict=True)}
     return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)
 
 

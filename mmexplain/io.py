@@ -125,7 +125,9 @@ def _from_file(name: str, frame: int | None) -> Photo:
                 image.seek(frame)
             elif frames > 1 and image.format not in _FIRST_IS_THE_PHOTO:
                 kind = "pages" if image.format == "TIFF" else "frames (it is animated)"
-                raise InputError(f"{name!r} has {frames} {kind}; save one of them as PNG, or pass frame=0")
+                raise InputError(
+                    f"{name!r} has {frames} {kind}; save one of them as PNG (or, from Python, pass frame=0)"
+                )
             return _finish(image, name, repr(name), ours=True)
     except InputError:
         raise

@@ -1,0 +1,218 @@
+"""What the benchmarks share: the machine in words, fair timing, peak memory, tables."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+# -- the machine ------------------------------------------------------------------------------------------------------
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What the figures depend on, for the record."""
+    found: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+    }
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name(device)
+    for package in ("torch", "torchvision", "mmexplain", "grad-cam", "captum", "torchcam"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """One line about the machine."""
+    place = [record["cpu"], f"{record['cores']} cores", f"{record['threads']} threads"]
+    place += [record["gpu"]] if "gpu" in record else []
+    names = ("torch", "torchvision", "mmexplain", "grad-cam", "captum", "torchcam")
+    packages = [f"{name} {record[name]}" for name in names if name in record]
+    line = f"{', '.join(place)}; {', '.join(packages)}; {record['date']}"
+    others = record.get("others")
+    if others is not None:
+        line += f"; other processes took {others:.0%} of the processor time meanwhile"
+    return line
+
+
+def _cpu_model() -> str:
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+class Others:
+    """Share of the machine's processor time that other processes took while a ``with`` block ran (Linux only)."""
+
+    share: float | None = None
+
+    def __enter__(self) -> Others:
+        self._before = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        before, after = self._before, self._now()
+        if before and after and after[1] > before[1]:
+            total, busy, own = (b - a for a, b in zip(before, after, strict=True))
+            self.share = max(0.0, busy - own) / total
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        try:
+            fields = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        except (OSError, ValueError):
+            return None
+        tick = os.sysconf("SC_CLK_TCK")
+        times = os.times()
+        idle = fields[3] + fields[4]
+        return sum(fields) / tick, (sum(fields) - idle) / tick, times.user + times.system
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Timing:
+    """Seconds of one contender, one entry a round, and its ratio to the yardstick runs just before and after it."""
+
+    seconds: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """Medians and quartiles."""
+        return {
+            "ms": _spread([1e3 * value for value in self.seconds]),
+            "ratio": _spread(self.ratios),
+            "rounds": len(self.seconds),
+        }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    if len(values) < 2:
+        return {name: values[0] for name in ("median", "low", "high")}
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "low": low, "high": high}
+
+
+def alternate(
+    yardstick: Callable[[], Any],
+    contenders: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: str = "",
+) -> tuple[Timing, dict[str, Timing]]:
+    """Time the contenders in rounds, each in a new order, a yardstick run between any two of them.
+
+    A ratio is taken between runs that lie next to each other, so a machine that slows down for a while, or is shared,
+    moves it little.
+    """
+    shuffle = random.Random(seed)
+    names = list(contenders)
+    stick = Timing()
+    found = {name: Timing() for name in names}
+    for run in (yardstick, *contenders.values()):
+        run()
+    for number in range(rounds):
+        if progress:
+            print(f"\r{progress}: round {number + 1}/{rounds}", end="", file=sys.stderr, flush=True)
+        shuffle.shuffle(names)
+        before = _seconds(yardstick, device)
+        for name in names:
+            taken = _seconds(contenders[name], device)
+            after = _seconds(yardstick, device)
+            found[name].seconds.append(taken)
+            found[name].ratios.append(2 * taken / (before + after))
+            stick.seconds.append(after)
+            stick.ratios.append(1.0)
+            before = after
+    if progress:
+        print(file=sys.stderr)
+    return stick, found
+
+
+def _seconds(run: Callable[[], Any], device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    run()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def peak_above(run: Callable[[], Any]) -> int | None:
+    """Bytes that a run takes at its peak above what the process held before; None where the system does not tell."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark starts anew
+        before = _status("VmRSS")
+    except OSError:
+        return None
+    run()
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"no {name} in /proc/self/status")
+
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the first column to the left and the others to the right."""
+    columns = [[head, *(row[i] for row in rows)] for i, head in enumerate(header)]
+    widths = [max(map(len, column)) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
+
+
+def save(name: str, record: Mapping[str, Any], markdown: str, out: Path = RESULTS) -> None:
+    """Write ``<name>.json`` and ``<name>.md``."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    (out / f"{name}.md").write_text(markdown + "\n")
+
+
+def with_spread(spread: Mapping[str, float], digits: int = 0) -> str:
+    """``median (lower quartile-upper quartile)``."""
+    return f"{spread['median']:.{digits}f} ({spread['low']:.{digits}f}-{spread['high']:.{digits}f})"

@@ -111,7 +111,8 @@ def test_animated(tmp_path, rgb, suffix):
     path = tmp_path / f"moving.{suffix}"
     rgb.save(path, save_all=True, append_images=[rgb.rotate(90), rgb.rotate(180)])
     kind = "3 pages" if suffix == "tiff" else r"3 frames \(it is animated\)"
-    assert re.search(rf"moving\.{suffix}' has {kind}; save one of them as PNG, or pass frame=0", refusal(path))
+    way_out = r"save one of them as PNG \(or, from Python, pass frame=0\)"
+    assert re.search(rf"moving\.{suffix}' has {kind}; {way_out}", refusal(path))
 
 
 def test_unreadable(tmp_path, rgb, monkeypatch):

@@ -14,9 +14,10 @@ Three strategies push K gradients through; they agree to rounding:
 * ``vjp``: one forward pass, K vector-Jacobian products vectorised by ``vmap``;
 * ``loop``: one forward pass, K backward passes in turn: the reference.
 
-``auto`` expands over ``decode``, where batching the small steps of a decoder pays most, and takes ``vjp`` through what
-lies between the tap and the features, where ``expand`` would repeat the trunk's forward work (``benchmarks/words.py``
-and ``benchmarks/strategies.py`` measure both). Where ``vmap`` has no rule for an operator, ``loop`` takes over.
+``auto`` runs ``decode`` once, expands what it returned, and takes ``vjp`` from there back to the taps: no forward work
+is repeated, and a large output layer sees each target once. On an accelerator, and where ``vmap`` or the output do not
+allow it, it expands the features instead (``benchmarks/words.py`` and ``benchmarks/strategies.py`` measure all of
+them). Where ``vmap`` has no rule for an operator on the way to the taps, ``loop`` takes over.
 """
 
 from __future__ import annotations

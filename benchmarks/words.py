@@ -11,6 +11,7 @@ before anything is timed.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
 import os
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from captioners import ARCHITECTURES, TAP, freeze
 from common import RESULTS, Others, alternate, describe, machine, peak_above, save, table, with_spread
-from contenders import BY_HAND, ENCODER, MMEXPLAIN, OWN, PEERS, Case, Maps, forward_alone, make_case
+from contenders import BOTH, BY_HAND, ENCODER, MMEXPLAIN, OWN, PEERS, Case, Maps, forward_alone, make_case
 
 TOLERANCE = 1e-4
 """Largest difference of two maps, relative to the maximum of the map."""
@@ -92,13 +93,13 @@ def measure(architecture: Any, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory_of_one(architecture: Any, name: str, arguments: argparse.Namespace) -> int | None:
-    """Peak of one call above the loaded model, in this process."""
+    """Peak of one call above what the process holds between calls."""
     case = make_case(architecture, arguments.words, arguments.size, arguments.vocabulary)
     freeze(case.captioner, architecture)
     builders = {ENCODER: forward_alone, **OWN, **{peer: build for peer, (_, build) in PEERS.items()}}
     run = builders[name](case)
-    with torch.no_grad():  # modules that are imported late, threads that are started late
-        torch.nn.functional.conv2d(torch.zeros(1, 3, 8, 8), torch.zeros(4, 3, 3, 3))
+    run()  # modules that are imported late, threads that are started late
+    gc.collect()
     return peak_above(run)
 
 
@@ -134,7 +135,7 @@ def section(architecture: str, record: dict[str, Any]) -> str:
         ratio = timing["ratio"]["median"]
         beside = f"{ratio / timings[fastest]['ratio']['median']:.2f}" if fastest else "-"
         row = [f"**{name}**" if name == MMEXPLAIN else name, with_spread(timing["ms"]), with_spread(timing["ratio"], 2)]
-        row.append("-" if name in (ENCODER, BY_HAND) else beside)
+        row.append("-" if name in (ENCODER, BY_HAND, BOTH) else beside)
         if peak:
             row.append("-" if peak.get(name) is None else f"{peak[name]:.0f}")
         rows.append(row)
@@ -156,21 +157,21 @@ def _verdict(what: str, value: float, limit: float) -> str:
     return f"- {what}; at most {limit:g} asked for: {'met' if value <= limit else '**missed**'}."
 
 
-NOTES = f"""\
-One photo of {{size}} x {{size}} pixels, {{words}} words, a vocabulary of {{vocabulary:,}}, random weights, {{rounds}} \
+NOTES = """\
+One photo of {size} x {size} pixels, {words} words, a vocabulary of {vocabulary:,}, random weights, {rounds} \
 rounds in changing order; a ratio is
 taken to the encoder's forward passes right before and after. All parameters are frozen but the last one before the
 tap, so that the peers' graphs begin as late as they can. Every contender is set up once (not timed), gets the prepared
 photo and gives maps at the layer's resolution, after the ReLU, not normalised.
 
-- **mmexplain**: `mmexplain.explain` with its defaults, Explanation included.
+- **mmexplain**: `mmexplain.explain` as it comes, Explanation included; once more with Grad-CAM++ beside Grad-CAM.
 - **by hand**: the engine's idea in a dozen lines for this one model, for reference: the difference is the overhead.
 - **torch-cam**: one forward pass, then its extractor once a word with `retain_graph`; `normalized=False`.
 - **captum**: `LayerGradCam` once a word over the words up to it, or once with the photo repeated.
 - **pytorch-grad-cam**: `GradCAM` once a word or once with the photo repeated; its resizing and normalisation, which
   have no switch, are taken out by a subclass; NumPy stays.
 
-`{BY_HAND}` shows that a peer's user could come close by rewriting the model; the peers do not do so by themselves."""
+"Peak MiB" is what one call takes at most above what its process holds between calls, in a process of its own."""
 
 
 def report(record: dict[str, Any]) -> str:

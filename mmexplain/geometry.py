@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +16,9 @@ from mmexplain.interpolate import centres, grid, interpolate
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 Number = TypeVar("Number", float, Tensor)
+
+_PIXELS_AT_ONCE = 2**22
+"""Values that a search for the peak of a clip holds at a time."""
 
 
 @dataclass(frozen=True)
@@ -153,17 +158,58 @@ class Geometry:
             return self._spread(maps, size)
         return torch.stack([frame for _, frame in self.each_frame(maps, size, between)], dim=-3)
 
-    def each_frame(self, maps: Tensor, size: Size | None = None, between: bool = False) -> Iterator[tuple[int, Tensor]]:
-        """The frames of :meth:`to_original` one by one: ``(frame number, [..., H, W])``, in the file's order."""
+    def each_frame(
+        self, maps: Tensor, size: Size | None = None, between: bool = False, numbers: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The frames of :meth:`to_original` one by one: ``(frame number, [..., H, W])``; in the file's order, or only
+        those ``numbers`` in the order given."""
         _, n_frames = self._clip()
         _check_dims(maps, 3)
-        for number in range(n_frames):
+        for number in range(n_frames) if numbers is None else numbers:
             places = self._places(number, between)
             if places:
                 yield number, self._spread(self._at(maps, places), size)
             else:
                 shape = (*maps.shape[:-3], *(size or self.original))
                 yield number, torch.full(shape, torch.nan, dtype=torch.float32, device=maps.device)
+
+    def over_time(self, values: Tensor) -> Tensor:
+        """Values ``[..., t]`` along a clip's input, spanning all of it, carried to the frames of the original:
+        ``[..., n_frames]`` float32, interpolated linearly; NaN for frames that the model did not see."""
+        _, n_frames = self._clip()
+        found = torch.full((*values.shape[:-1], n_frames), torch.nan, device=values.device)
+        found[..., self._numbers] = self._over_seen(values.float())
+        return found
+
+    def _over_seen(self, values: Tensor) -> Tensor:
+        """``[..., t]`` at the frames that the model saw, in the file's order; one seen several times has the mean."""
+        frames, n_frames = self._clip()
+        found = interpolate(values, centres(len(frames), values.shape[-1]), -1)
+        numbers = torch.tensor(frames, device=values.device)
+        totals = values.new_zeros(*values.shape[:-1], n_frames).index_add(-1, numbers, found)
+        seen = totals[..., self._numbers]
+        return seen / torch.bincount(numbers, minlength=n_frames)[self._numbers]
+
+    def range_in_clip(self, values: Tensor, size: Size | None = None) -> tuple[float, float] | None:
+        """Smallest and largest value of a clip's map ``[t, h', w']`` in the pixels and frames that the model saw, as
+        :meth:`to_original` shows them at ``size``; None if it saw none. Takes far less time than showing them."""
+        _check_dims(values, 3)
+        left, top, right, bottom = self.box
+        height, width = size or self.original
+        y, x = (grid(count, extent) for count, extent in zip((height, width), self.original, strict=True))
+        where_x = (x - left) / (right - left) * values.shape[-1] - 0.5
+        where_y = (y - top) / (bottom - top) * values.shape[-2] - 0.5
+        seen_y, seen_x = self._seen_axes((height, width))
+        columns, rows = (
+            _extremes(where_x, values.shape[-1], seen_x),
+            _extremes(where_y, values.shape[-2], seen_y),
+        )
+        if not len(rows) or not len(columns):
+            return None
+        found = interpolate(interpolate(values.float(), where_x[columns], -1), where_y[rows], -2)
+        shown = self.over_time(found.movedim(0, -1))
+        shown = shown[~shown.isnan()]
+        return float(shown.min()), float(shown.max())
 
     def peak(self, values: Tensor) -> tuple[int, int] | None:
         """``(x, y)``, the pixel of the original where a map is largest.
@@ -179,16 +225,15 @@ class Geometry:
             raise ValueError(
                 f"the peak of a photo's map [h, w] was asked for, got {list(values.shape)}; see peak_in_clip"
             )
-        found = self._peak(values[None])
+        found = self._peak(values[None], lambda single: single)
         return None if found is None else found[:2]
 
     def peak_in_clip(self, values: Tensor) -> tuple[int, int, int] | None:
         """``(x, y, frame)`` where a clip's map ``[t, h', w']`` is largest: :meth:`peak` over space and time."""
-        frames, _ = self._clip()
+        self._clip()
         _check_dims(values, 3)
-        upsampled = interpolate(values.detach().to("cpu", torch.float64), centres(len(frames), values.shape[0]), 0)
-        found = self._peak(upsampled)
-        return None if found is None else (*found[:2], frames[found[2]])
+        found = self._peak(values, self._over_seen)
+        return None if found is None else (*found[:2], self._numbers[found[2]])
 
     # -- storing -------------------------------------------------------------------------------------------------
 
@@ -234,42 +279,69 @@ class Geometry:
         rows, columns = (axis.to(maps.device) for axis in self._seen_axes(size))
         return out.masked_fill_(~rows[:, None], torch.nan).masked_fill_(~columns, torch.nan)
 
-    def _peak(self, values: Tensor) -> tuple[int, int, int] | None:
-        """Place of the maximum of ``[t, h', w']`` as (x, y, number of the slice)."""
+    def _peak(self, values: Tensor, over_time: Callable[[Tensor], Tensor]) -> tuple[int, int, int] | None:
+        """Where ``[t, h', w']``, upsampled and carried ``over_time`` (``[..., t] → [..., n]``), is largest: (x, y,
+        number of the n).
+
+        Between the centres of neighbouring cells an interpolated map is bilinear, and so largest (and smallest) at the
+        outermost of the pixels that lie there: no others need to be looked at.
+        """
         values = values.detach().to("cpu", torch.float64)
-        if not values.isfinite().all():
-            return None
         height, width = self.input
-        values = interpolate(values, centres(width, values.shape[-1]), -1)
-        values = interpolate(values, centres(height, values.shape[-2]), -2)
         x, y = self.point_to_original(grid(width, width), grid(height, height))
         left, top, right, bottom = self.visible
-        inside = ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
-        if not inside.any():
+        columns = _extremes(centres(width, values.shape[2]), values.shape[2], (x >= left) & (x < right))
+        rows = _extremes(centres(height, values.shape[1]), values.shape[1], (y >= top) & (y < bottom))
+        if not values.isfinite().all() or not len(rows) or not len(columns):
             return None
-        candidates = values[:, inside]
-        if not candidates.max() > candidates.min():
+        across = interpolate(values, centres(width, values.shape[2])[columns], 2)
+        best, lowest, found = -torch.inf, torch.inf, (0, 0, 0)
+        for start in range(0, len(rows), step := max(1, _PIXELS_AT_ONCE // (len(columns) * self._steps(values)))):
+            part = interpolate(across, centres(height, values.shape[1])[rows[start : start + step]], 1)
+            part = over_time(part.movedim(0, -1)).movedim(-1, 0)
+            highest = float(part.max())
+            lowest = min(lowest, float(part.min()))
+            place, pixel = divmod(int(part.argmax()), part.shape[1] * part.shape[2])
+            if highest > best or (highest == best and place < found[0]):
+                best, found = highest, (place, start + pixel // len(columns), pixel % len(columns))
+        if not best > lowest:
             return None
-        best = int(values.masked_fill(~inside, -torch.inf).argmax())
-        place, row, column = best // (height * width), best // width % height, best % width
-        rows, columns = self.original
+        place, row, column = found
+        high, wide = self.original
         return (
-            min(max(int(x[column].floor()), 0), columns - 1),
-            min(max(int(y[row].floor()), 0), rows - 1),
+            min(max(int(x[columns[column]].floor()), 0), wide - 1),
+            min(max(int(y[rows[row]].floor()), 0), high - 1),
             place,
         )
 
+    def _steps(self, values: Tensor) -> int:
+        """How many values a place has over time: of the map's ``[t, h', w']``, or of the frames."""
+        return max(len(values), self.n_frames or 1)
+
+    @cached_property
+    def _takes(self) -> dict[int, list[float]]:
+        """Number of a frame of the file → where in the input it stands, counted from 0; frames in the file's order."""
+        frames, _ = self._clip()
+        takes: dict[int, list[float]] = {number: [] for number in sorted(set(frames))}
+        for place, number in enumerate(frames):
+            takes[number].append(float(place))
+        return takes
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        """Numbers of the frames that were taken, increasing."""
+        return list(self._takes)
+
     def _places(self, number: int, between: bool) -> list[float]:
         """Where in the input (frames counted from 0, fractions in between) a frame of the file is found."""
-        frames, _ = self._clip()
-        places = [float(place) for place, frame in enumerate(frames) if frame == number]
-        earlier = [frame for frame in frames if frame < number]
-        later = [frame for frame in frames if frame > number]
-        if places or not (between and earlier and later):
-            return places
-        low, high = max(earlier), min(later)
+        if number in self._takes:
+            return self._takes[number]
+        after = bisect_left(self._numbers, number)
+        if not between or after in (0, len(self._numbers)):
+            return []
+        low, high = self._numbers[after - 1], self._numbers[after]
         # A frame may have been taken more than once (short clips are held or looped): the nearest takes are used.
-        start, end = len(frames) - 1 - frames[::-1].index(low), frames.index(high)
+        start, end = self._takes[low][-1], self._takes[high][0]
         return [start + (number - low) / (high - low) * (end - start)]
 
     def _at(self, maps: Tensor, places: list[float]) -> Tensor:
@@ -277,6 +349,26 @@ class Geometry:
         frames, _ = self._clip()
         where = (torch.tensor(places, dtype=torch.float64) + 0.5) / len(frames) * maps.shape[-3] - 0.5
         return interpolate(maps.float(), where, -3).mean(dim=-3)
+
+
+def _extremes(where: Tensor, cells: int, inside: Tensor) -> Tensor:
+    """Numbers of those pixels ``inside`` that come first or last between the centres of two cells.
+
+    Args:
+        where: ``[n]``, the pixels' places among the cells, increasing.
+        cells: how many there are.
+        inside: bool ``[n]``, a stretch of them.
+    """
+    chosen = inside.nonzero()[:, 0]
+    if not len(chosen):
+        return chosen
+    within = where[chosen].contiguous()
+    middles = torch.arange(cells, dtype=within.dtype)
+    after = torch.searchsorted(within, middles)
+    before = torch.searchsorted(within, middles, right=True) - 1
+    edges = torch.tensor([0, len(chosen) - 1])
+    picked = torch.cat((after, before, edges)).clamp(0, len(chosen) - 1).unique()
+    return chosen[picked]
 
 
 def fit(size: Size, max_side: int) -> Size:

@@ -112,7 +112,7 @@ def display(photo: Photo, max_side: int = 1600) -> Tensor:
 
 
 def _from_file(name: str, frame: int | None) -> Photo:
-    path = _check_path(name)
+    path = check_path(name)
     # Pillow warns of damaged metadata that nobody needs. Appended, the rule yields to any that the user has set;
     # and as it stays, no thread can undo what another has set, as leaving a `catch_warnings` would.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
@@ -142,21 +142,26 @@ def _from_file(name: str, frame: int | None) -> Photo:
         raise InputError(f"{name!r} is cut short or damaged ({_reason(error)}); copy or download it again") from None
 
 
-def _check_path(name: str) -> Path:
+def check_path(name: str, kind: str = "photo") -> Path:
+    """The path of a file that exists and is not empty.
+
+    Raises:
+        InputError: it is not; the message speaks of a ``kind``.
+    """
     if not name.strip():
-        raise InputError(f"no photo was given: the path is {name!r}")
+        raise InputError(f"no {kind} was given: the path is {name!r}")
     if re.match(r"(?i)[a-z][a-z0-9+.-]+://|data:image/", name):
-        raise InputError(f"{name[:200]!r} is a web address; download the photo first and give the file")
+        raise InputError(f"{name[:200]!r} is a web address; download the {kind} first and give the file")
     try:
         path = Path(name)
         if path.is_dir():
-            raise InputError(f"{name!r} is a folder; give a photo in it")
+            raise InputError(f"{name!r} is a folder; give a {kind} in it")
         if not os.path.lexists(path):
             raise InputError(f"no such file: {name!r}{_nearby(path)}")
         if not path.exists():
             raise InputError(f"{name!r} is a link to a file that does not exist; mend the link")
         if not path.is_file():
-            raise InputError(f"{name!r} is not a regular file; save the photo to a file first")
+            raise InputError(f"{name!r} is not a regular file; save the {kind} to a file first")
         if path.stat().st_size == 0:
             raise InputError(f"{name!r} is empty (0 bytes); copy or download it again")
     except PermissionError:

@@ -34,6 +34,11 @@ def reduce_to_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
     return small
 
 
+def reduced(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """``image`` at ``(width, height)``, as the frames and photos that are kept for display are made small."""
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5)
+
+
 def _to_rgb(image: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
     if levels is not None:
         low, high = levels

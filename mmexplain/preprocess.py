@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from mmexplain.errors import InputError, ModelError
 from mmexplain.geometry import Geometry, Size
@@ -36,7 +37,9 @@ class Preprocess:
         resize: None, the length of the shorter side (the other follows, rounded down as torchvision does), or
             ``(h, w)``, to which the photo is squashed.
         crop: None, or ``(h, w)`` cut out at the centre, black beyond a photo that is smaller.
-        interpolation: how ``resize`` resamples (Pillow's antialiased filters).
+        interpolation: how ``resize`` resamples.
+        antialias: with Pillow's filters, which widen as the photo shrinks; without, between the nearest pixels alone,
+            as the video models of torchvision are evaluated.
         mean: per channel, of values from 0 to 1.
         std: per channel, of values from 0 to 1.
         scale: factor on the normalised values.
@@ -48,6 +51,7 @@ class Preprocess:
     mean: Colour = (0.0, 0.0, 0.0)
     std: Colour = (1.0, 1.0, 1.0)
     scale: float = 1.0
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         if self.interpolation not in _RESAMPLING:
@@ -74,7 +78,7 @@ class Preprocess:
             if height * width > _MAX_RESIZED:
                 size = f"{geometry.original[1]}×{geometry.original[0]}"
                 raise InputError(f"the photo of {size} pixels is too narrow for the model; cut out a part of it")
-            image = image.resize((width, height), _RESAMPLING[self.interpolation])
+            image = self._resample(image, height, width)
             geometry = geometry.resize(height, width)
         if self.crop is not None:
             height, width = self.crop
@@ -85,6 +89,13 @@ class Preprocess:
         mean, std = (torch.tensor(colour).view(3, 1, 1) for colour in (self.mean, self.std))
         values.sub_(mean).div_(std)
         return values if self.scale == 1.0 else values.mul_(self.scale), geometry
+
+    def _resample(self, image: Image.Image, height: int, width: int) -> Image.Image:
+        if self.antialias or self.interpolation == "nearest":
+            return image.resize((width, height), _RESAMPLING[self.interpolation])
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+        resized = functional.interpolate(pixels, (height, width), mode=self.interpolation, align_corners=False)
+        return Image.fromarray(resized[0].clamp(0, 255).round().byte().permute(1, 2, 0).numpy())
 
     @property
     def size(self) -> Size:
@@ -121,10 +132,10 @@ class Preprocess:
 
     @classmethod
     def from_torchvision(cls, transforms: Any) -> Preprocess:
-        """What ``weights.transforms()`` of a torchvision classifier does.
+        """What ``weights.transforms()`` of a torchvision classifier does, to each frame if it is one of videos.
 
         Raises:
-            ModelError: it is not torchvision's ``ImageClassification`` preset.
+            ModelError: it is not torchvision's ``ImageClassification`` or ``VideoClassification`` preset.
         """
         try:
             resize, crop = list(transforms.resize_size), list(transforms.crop_size)
@@ -134,9 +145,10 @@ class Preprocess:
                 interpolation=transforms.interpolation.value,
                 mean=_colour(transforms.mean),
                 std=_colour(transforms.std),
+                antialias=hasattr(transforms, "antialias"),  # videos' preset has it off, and no attribute to say so
             )
         except (AttributeError, TypeError, IndexError):
-            raise ModelError(f"not an image classification preset of torchvision: {transforms!r:.200}") from None
+            raise ModelError(f"not a preset for classification of torchvision: {transforms!r:.200}") from None
 
     @classmethod
     def from_timm(cls, config: Mapping[str, Any]) -> Preprocess:

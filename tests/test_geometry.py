@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -326,3 +327,75 @@ def test_peak_of_a_clip():
     assert geometry.peak_in_clip(values[1::2]) is None
     # Two cells over four frames: the second cell is read most strongly from the last frame.
     assert geometry.peak_in_clip(values[:1] * 0 + torch.tensor([0.0, 1.0]).view(2, 1, 1) * values[2])[2] == 16
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_peak_of_a_clip_is_the_maximum_of_all_its_frames(seed):
+    """Against trilinear interpolation of everything at once; a grid whose time axis is finer, as fine and coarser."""
+    values = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    for count in (2, 3, 11):
+        numbers = tuple(range(1, 3 * count, 3))
+        geometry = Geometry.identity(18, 20).resize(9, 10).sample(numbers, 40)
+        everything = F.interpolate(values[None, None], (count, 9, 10), mode="trilinear", align_corners=False)[0, 0]
+        place, row, column = np.unravel_index(int(everything.argmax()), everything.shape)
+        assert geometry.peak_in_clip(values) == (2 * column + 1, 2 * row + 1, numbers[place])
+
+
+def test_of_equal_peaks_the_earliest_counts():
+    geometry = Geometry.identity(4, 4).sample(tuple(range(6)))
+    values = torch.zeros(6, 4, 4)
+    values[2, 1, 3] = values[2, 3, 0] = values[5, 0, 0] = 1.0
+    assert geometry.peak_in_clip(values) == (3, 1, 2)
+
+
+def test_importance_over_time_is_the_mean_of_the_takes_of_each_frame():
+    geometry = Geometry.identity(2, 2).sample((3, 0, 3, 1), 5)
+    values = torch.tensor([[8.0, 1.0, 4.0, 5.0], [0.0, 0.0, 1.0, 0.0]])
+    expected = [[1.0, 5.0, np.nan, 6.0, np.nan], [0.0, 0.0, np.nan, 0.5, np.nan]]
+    np.testing.assert_array_equal(geometry.over_time(values), expected)
+
+
+def test_ten_minutes_of_video_take_neither_long_nor_much_memory():
+    """15,000 frames: a peak is found without interpolating all of them, a curve without going through them in turn."""
+    geometry = Geometry.identity(240, 320).resize(128, 171).crop(8, 29, 112, 112).sample(tuple(range(15_000)))
+    values = torch.rand(1_875, 7, 7, generator=torch.Generator().manual_seed(0))
+    values[1_000, 3, 3] = 2.0
+    started = time.process_time()
+    assert geometry.peak_in_clip(values)[2] // 8 == 1_000
+    assert geometry.over_time(values.mean((1, 2))).shape == (15_000,)
+    numbers = [number for number, _ in zip(geometry.each_frame(values, (6, 8)), range(1_000), strict=False)]
+    assert len(numbers) == 1_000
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_range_of_a_clip_is_that_of_all_its_frames(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    frames = tuple(sorted(random.integers(0, 12, 6).tolist()))
+    geometry = Geometry.identity(37, 53).resize(16, 23).crop(-2, 5, 18, 15).sample(frames, 12)
+    maps = torch.from_numpy(random.normal(size=(3, 5, 4)))
+    for size in ((37, 53), (9, 14)):
+        shown = geometry.to_original(maps, size)
+        seen = shown[~shown.isnan()]
+        assert geometry.range_in_clip(maps, size) == pytest.approx((float(seen.min()), float(seen.max())), abs=1e-6)
+
+
+def test_the_peak_of_a_clip_that_stands_still_is_found_at_once() -> None:
+    maps = torch.rand(1, 7, 7, generator=torch.Generator().manual_seed(0)).expand(3000, 7, 7)
+    geometry = Geometry.identity(240, 320).resize(224, 224)
+    clip = geometry.sample(tuple(range(3000)))
+    place = geometry.peak(maps[0])
+    assert place is not None
+    assert clip.peak_in_clip(maps) == (*place, 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_peak_of_a_clip_is_that_of_its_heatmap(seed: int) -> None:
+    """Frames that were held or taken out of turn have the mean of their takes, in both."""
+    random = np.random.default_rng(seed)
+    frames = tuple(sorted(random.integers(0, 6, 9).tolist()))
+    geometry = Geometry.identity(16, 20).sample(frames, 7)
+    maps = torch.from_numpy(random.normal(size=(4, 3, 5)))
+    shown = geometry.to_original(maps).nan_to_num(-torch.inf)
+    frame, pixel = divmod(int(shown.argmax()), 16 * 20)
+    assert geometry.peak_in_clip(maps) == (pixel % 20, pixel // 20, frame)

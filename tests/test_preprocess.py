@@ -8,7 +8,7 @@ import timm.data
 import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms._presets import ImageClassification, VideoClassification
 
 from mmexplain.errors import InputError, ModelError
 from mmexplain.io import Photo
@@ -41,6 +41,24 @@ def test_equal_to_torchvision(preset, size):
     image = photo(*size)
     tensor, geometry = Preprocess.from_torchvision(preset)(image)
     assert torch.equal(tensor, preset(image))
+    assert geometry.input == tuple(tensor.shape[1:]) and geometry.original == size
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "preset",
+    [
+        VideoClassification(crop_size=(112, 112), resize_size=(128, 171)),
+        VideoClassification(crop_size=(224, 224), resize_size=(256,), mean=(0.45,) * 3, std=(0.225,) * 3),
+        VideoClassification(crop_size=(9, 9), resize_size=(7, 8), interpolation=InterpolationMode.BICUBIC),
+    ],
+    ids=["squash", "crop", "bicubic"],
+)
+def test_frames_are_prepared_as_torchvision_prepares_videos(preset, size):
+    image = photo(*size)
+    tensor, geometry = Preprocess.from_torchvision(preset)(image)
+    clip = preset(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
+    assert torch.equal(tensor, clip[:, 0])
     assert geometry.input == tuple(tensor.shape[1:]) and geometry.original == size
 
 
@@ -86,7 +104,7 @@ def test_timm_modes_that_are_not_supported_say_so():
 def test_every_preset_of_torchvision_is_understood():
     from torchvision import models
 
-    for name in models.list_models(module=models):
+    for name in [*models.list_models(module=models), *models.list_models(module=models.video)]:
         transforms = models.get_model_weights(name).DEFAULT.transforms()
         preprocess = Preprocess.from_torchvision(transforms)
         assert preprocess.crop == (transforms.crop_size[0],) * 2

@@ -86,10 +86,9 @@ def run(
     if not names:
         raise LayerError("layers=[] names no layer; name at least one")
     require_ordinary(problem.model)
-    # A tensor made in inference mode cannot enter a graph; a clone made outside that mode can.
     with undisturbed(problem.model, device):
-        inputs = {name: _ordinary(value) for name, value in problem.inputs.items()}
-        context = {name: _ordinary(value) for name, value in problem.context.items()}
+        inputs = {name: ordinary(value) for name, value in problem.inputs.items()}
+        context = {name: ordinary(value) for name, value in problem.context.items()}
         forward = Forward(problem, inputs, context, names, create_graph, rule, optional)
         choose = targets if callable(targets) else as_choice(targets)
         try:
@@ -100,5 +99,6 @@ def run(
             ) from None
 
 
-def _ordinary(value: Tensor) -> Tensor:
+def ordinary(value: Tensor) -> Tensor:
+    """A tensor that can enter a graph: a copy of one made under ``torch.inference_mode()``, or the tensor itself."""
     return value.clone() if value.is_inference() else value

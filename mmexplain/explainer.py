@@ -19,8 +19,10 @@ from mmexplain.explanation import Explanation, MapKey
 from mmexplain.linear_head import require_linear_head
 from mmexplain.methods.registry import DEFAULT_METHOD, Method, get, select
 from mmexplain.methods.relu_rules import NoReLUError, ReLURule
+from mmexplain.methods.text import select as select_text
 from mmexplain.moments import softmax_moments
 from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Score, Strategy
+from mmexplain.reading import Passage, Reading, read
 from mmexplain.taps import INPUT, resolve
 
 if TYPE_CHECKING:
@@ -82,10 +84,12 @@ def explain(
     memory: int = DEFAULT_MEMORY,
     create_graph: bool = False,
     seed: int | None = None,
+    text: str | Sequence[str] = (),
 ) -> list[Explanation]:
     """Explain every input of a batch.
 
-    All methods at all layers come out of one gradient pass; guided and deconvnet ReLUs each need one more.
+    All methods at all layers come out of one gradient pass; guided and deconvnet ReLUs each need one more. Text methods
+    run the model again from its features on.
 
     Args:
         task: says how to run the model and what to differentiate.
@@ -99,16 +103,20 @@ def explain(
         memory: bound in bytes on what one chunk of targets may take.
         create_graph: keep the graph, so that the maps can be trained through.
         seed: recorded in the provenance.
+        text: names of text methods (:data:`mmexplain.methods.text.TEXT_METHODS`), or ``"all"``: what each word that the
+            model read added to each score.
 
     Returns:
         One Explanation for each input. The maps stay on the model's device.
 
     Raises:
-        MethodError: unknown, or not supported by the model.
+        MethodError: unknown, or not supported by the model; a text method where no text is read.
         LayerError, TargetError, ModelError, DeviceError: see :func:`mmexplain.engine.run`.
     """
     started = time.perf_counter()
     plan = _Plan(select(methods))
+    text_methods = select_text(text)
+    text_layer = _text_layer(task, create_graph) if text_methods else None
     names = _layers(task, layers, any(map(plan.taps, plan.passes())))
     problem = Problem(task.model, task.encode, task.decode, score or task.score, batch.inputs, batch.context)
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
@@ -161,6 +169,11 @@ def explain(
         elif method.factors:
             maps |= _products(maps, method)
 
+    readings = None
+    if text_layer is not None:
+        passages = _passages(task, choice)
+        readings = read(problem, first.features, passages, text_layer, text_methods, memory=memory)
+
     order = {method.name: number for number, method in enumerate(plan.methods)}
     wanted = sorted((key for key in maps if key.method in order), key=lambda key: order[key.method])
     elapsed = time.perf_counter() - started
@@ -176,9 +189,13 @@ def explain(
             geometry=batch.geometries[row],
             picture=batch.pictures[row],
             words=list(choice.words[row]) if choice.words else [],
-            provenance=_provenance(problem, strategy, seed) | task.provenance(),
+            provenance=_provenance(problem, strategy, seed)
+            | task.provenance()
+            | _text_provenance(text_layer, readings, row),
             seconds=elapsed / len(choice.targets),
             pixel_methods=frozenset(m.name for m in plan.methods if m.space in ("pixel", "product")),
+            text_maps=readings[row].maps if readings else {},
+            text_errors=readings[row].errors if readings else {},
         )
         for row, targets_of_row in enumerate(choice.targets)
     ]
@@ -239,6 +256,32 @@ def _products(maps: Mapping[MapKey, Tensor], method: Method) -> dict[MapKey, Ten
         for key, cam in maps.items()
         if key.method == cam_name
     }
+
+
+def _text_layer(task: Task, create_graph: bool) -> str:
+    layer = task.text_layer()
+    if layer is None:
+        raise MethodError(
+            f"model {task.model_id!r} reads no text, or does not say which layer embeds it: text methods have no "
+            "words to explain; leave them out"
+        )
+    if create_graph:
+        raise MethodError("what words added cannot be trained through; leave out text=... or create_graph")
+    return layer
+
+
+def _passages(task: Task, choice: Choice) -> list[Passage]:
+    """What was read before each target; :attr:`Choice.words` are the words of the text."""
+    if choice.words is None:
+        raise MethodError(f"task {task.name!r} does not tell the words of its text, which text methods explain")
+    return [
+        Passage(len(words), row, [task.text_places(target, len(words)) for target in row])
+        for words, row in zip(choice.words, choice.targets, strict=True)
+    ]
+
+
+def _text_provenance(layer: str | None, readings: Sequence[Reading] | None, row: int) -> dict[str, Any]:
+    return {} if readings is None else {"text_layer": layer, "text_steps": readings[row].steps}
 
 
 def _row(value: Tensor | None, row: int, count: int) -> Tensor | None:

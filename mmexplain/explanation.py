@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +20,26 @@ if TYPE_CHECKING:
 
 FORMAT = "mmexplain.explanation/1"
 
+MAX_BYTES = 2 * 2**30
+"""Memory that the heatmap of a clip may take."""
+
 
 @dataclass(frozen=True)
 class Picture:
-    """The photo as people see it.
+    """The photo or the clip as people see it.
 
     Attributes:
         pixels: ``[h, w, 3]`` uint8 RGB, upright; large photos are reduced for display (the geometry keeps the
-            original size).
+            original size). For a clip ``[n, h, w, 3]``: n of its frames, fewer than the file has where it is long.
         source: path or name it came from, None for an image given in memory.
+        frames: for a clip, the numbers of the n frames in the file, increasing; None for a photo.
+        times: for a clip with a clock, when these frames are shown, in seconds from the first frame of the file.
     """
 
     pixels: Tensor
     source: str | None = None
+    frames: tuple[int, ...] | None = None
+    times: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,10 @@ class Explanation:
         provenance: versions, seed, device, preprocessing: what it takes to make it again.
         seconds: wall-clock time of the explanation.
         pixel_methods: names of methods whose maps carry a channel axis.
+        text_maps: for models that read a text, method → ``[K, len(words)]`` float32: what each word that was read
+            added to each target's score, signed; NaN for words that were not read before the target was said.
+        text_errors: method → ``[K]`` float32: by how much the words' parts fail to add up to the score, as a share of
+            what they should add up to; for methods that promise that they do.
     """
 
     task: str
@@ -76,6 +88,8 @@ class Explanation:
     provenance: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     pixel_methods: frozenset[str] = frozenset()
+    text_maps: dict[str, Tensor] = field(default_factory=dict)
+    text_errors: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[str]:
@@ -89,6 +103,11 @@ class Explanation:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def __repr__(self) -> str:
+        targets = ", ".join(target.label for target in self.targets)
+        made = f"{', '.join(self.methods)} at {', '.join(self.layers)}"
+        return f"<Explanation of {self.picture.source or 'an input in memory'} by {self.model}: {targets}; {made}>"
 
     def find(self, target: int | str | Target) -> int:
         """Number of a target, given as a number, a label or itself.
@@ -146,7 +165,21 @@ class Explanation:
     ) -> Tensor:
         """The map in the pixels of the original file: float32 ``[H, W]``, for a clip ``[n_frames, H, W]``; signed,
         not normalised, NaN where the model never looked (cropped borders, skipped frames). ``size`` gives another
-        ``(height, width)`` of the whole photo: for display, or where the file has very many pixels."""
+        ``(height, width)`` of the whole photo: for display, or where the file has very many pixels.
+
+        Raises:
+            TargetError, LayerError, MethodError: there is no such map.
+            InputError: of a long clip it would take more than 2 GiB.
+        """
+        if self.geometry.n_frames is not None:
+            height, width = size or self.geometry.original
+            needed = 4 * self.geometry.n_frames * height * width
+            if needed > MAX_BYTES:
+                raise InputError(
+                    f"a heatmap of {self.geometry.n_frames:,} frames of {width}×{height} pixels would take "
+                    f"{needed / 2**30:,.1f} GiB: give a smaller size=(height, width), or take it frame by frame from "
+                    "geometry.each_frame(map)"
+                )
         return self.geometry.to_original(self.map(target, layer, method).float(), size)
 
     def peak(
@@ -161,6 +194,33 @@ class Explanation:
         if not bool((values.max() > values.min()).item()):
             return None
         return self.geometry.peak(values) if self.geometry.frames is None else self.geometry.peak_in_clip(values)
+
+    def importance(self, target: int | str | Target = 0, layer: str | None = None, method: str | None = None) -> Tensor:
+        """How much of a clip's map lies in each frame: float32 ``[n_frames]``, the mean over space of the map's
+        positive part, interpolated over time; NaN for frames that the model did not see.
+
+        Raises:
+            InputError: this explains a photo.
+        """
+        if self.geometry.frames is None:
+            raise InputError("a photo has no frames whose importance could be told")
+        values = self.map(target, layer, method).float().clamp(min=0)
+        return self.geometry.over_time(values.mean((-2, -1)))
+
+    def words_read(self, target: int | str | Target = 0, method: str | None = None) -> Tensor:
+        """What each word that the model read added to one target's score: ``[len(words)]``, signed, NaN for words
+        that it had not read.
+
+        Raises:
+            TargetError: no such target.
+            MethodError: no such method, or the words were not looked at.
+        """
+        if not self.text_maps:
+            raise MethodError("the words that the model read were not explained; name a text method, as text='all'")
+        name = next(iter(self.text_maps)) if method is None else method
+        if name not in self.text_maps:
+            raise MethodError(f"the words were not explained by {name!r}; there are: {', '.join(self.text_maps)}")
+        return self.text_maps[name][self.find(target)]
 
     def show(self, **options: Any) -> Any:
         """A matplotlib figure of the maps over the photo; see :func:`mmexplain.render.figure`."""
@@ -205,6 +265,7 @@ class Explanation:
                         "method": key.method,
                         "peak": None if peak is None else list(peak[:2]),
                         **({"frame": None if peak is None else peak[2]} if clip else {}),
+                        **({"words": self._words_of(number)} if self.text_maps else {}),
                     }
                 )
         return {
@@ -217,9 +278,19 @@ class Explanation:
             "seconds": round(self.seconds, 3),
         }
 
+    def _words_of(self, number: int) -> dict[str, Any]:
+        """For ``--json``: method → what each word added (null: not read), and the completeness error."""
+        found: dict[str, Any] = {}
+        for method, values in self.text_maps.items():
+            added = [None if math.isnan(value) else value for value in values[number].tolist()]
+            error = self.text_errors.get(method)
+            found[method] = {"words": added, **({} if error is None else {"error": float(error[number])})}
+        return found
+
     def save(self, path: str | Path) -> Path:
         """Write to ``path``; the suffix chooses: ``.safetensors`` (everything, read back by :meth:`load`),
-        ``.html`` (report) or ``.png`` (figure).
+        ``.html`` (report) or ``.png`` (figure; of a clip the film strip of its decisive frames), for a clip also
+        ``.mp4`` or ``.gif`` (its frames with the heat of up to four targets over them).
 
         Raises:
             InputError: another suffix, or a folder that does not exist.
@@ -238,16 +309,25 @@ class Explanation:
                 from mmexplain.render import save_figure
 
                 save_figure(self, path)
+            case ".mp4" | ".gif" if self.geometry.frames is not None:
+                from mmexplain.render import save_clip
+
+                save_clip(self, path)
             case suffix:
-                raise InputError(f"cannot save as {suffix!r}: use .safetensors, .html or .png")
+                clips = "" if self.geometry.frames is None else ", .mp4, .gif"
+                raise InputError(f"cannot save as {suffix!r}: use .safetensors, .html{clips} or .png")
         return path
 
     def _save_tensors(self, path: Path) -> None:
         from safetensors.torch import save
 
+        from mmexplain.render.whole import whole
+
         tensors = {f"map.{i}": value.detach().cpu().contiguous() for i, value in enumerate(self.maps.values())}
         tensors["scores"] = self.scores.detach().float().cpu().contiguous()
         tensors["picture"] = self.picture.pixels.cpu().contiguous()
+        for name, named in (("text", self.text_maps), ("text_error", self.text_errors)):
+            tensors |= {f"{name}.{method}": value.detach().cpu().contiguous() for method, value in named.items()}
         if self.probabilities is not None:
             tensors["probabilities"] = self.probabilities.detach().float().cpu().contiguous()
         record = {
@@ -259,15 +339,15 @@ class Explanation:
             "keys": [[key.layer, key.method] for key in self.maps],
             "geometry": self.geometry.to_dict(),
             "source": self.picture.source,
+            "frames": self.picture.frames,
+            "times": self.picture.times,
             "words": self.words,
             "provenance": self.provenance,
             "seconds": self.seconds,
             "pixel_methods": sorted(self.pixel_methods),
         }
-        # Written beside and renamed, so that an interrupted save leaves no half file under the final name.
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(save(tensors, {"mmexplain": json.dumps(record)}))
-        partial.replace(path)
+        with whole(path) as partial:
+            partial.write_bytes(save(tensors, {"mmexplain": json.dumps(record)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
@@ -294,11 +374,15 @@ class Explanation:
                 probabilities=tensors.get("probabilities"),
                 maps={MapKey(*key): tensors[f"map.{i}"] for i, key in enumerate(record["keys"])},
                 geometry=Geometry.from_dict(record["geometry"]),
-                picture=Picture(tensors["picture"], record["source"]),
+                picture=Picture(
+                    tensors["picture"], record["source"], _tuple(record.get("frames")), _tuple(record.get("times"))
+                ),
                 words=record["words"],
                 provenance=record["provenance"],
                 seconds=record["seconds"],
                 pixel_methods=frozenset(record["pixel_methods"]),
+                text_maps=_named(tensors, "text."),
+                text_errors=_named(tensors, "text_error."),
             )
         except FileNotFoundError:
             raise InputError(f"no such file: {str(path)!r}") from None
@@ -310,3 +394,11 @@ class Explanation:
         for key in self.maps:
             for number in range(len(self.targets)):
                 yield key, number, self.map(number, key.layer, key.method)
+
+
+def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

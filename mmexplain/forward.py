@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -96,7 +96,7 @@ class Forward:
                 torch.set_grad_enabled(True)
                 self.recorder.captured[INPUT] = image
                 inputs[self.problem.image] = image.clone()
-            with self._model_runs():
+            with model_runs(self.image.shape):
                 features = self.problem.encode(inputs)
         if not isinstance(features, Tensor):
             raise ModelError(f"encode must return a tensor, not {type(features).__name__}")
@@ -109,7 +109,7 @@ class Forward:
         """Output and scores ``[R, k]`` of R rows of features; the context is repeated to match. ``expand`` makes R rows
         of the output where there are fewer of features."""
         with self.recorder.decoding(), torch.enable_grad(), self._rule():
-            with self._model_runs():
+            with model_runs(self.image.shape):
                 output = self.problem.decode(features, repeat_rows(self.context, repeats))
             if expand:
                 output = expand(output)
@@ -127,18 +127,6 @@ class Forward:
             )
         self._require_relu()
         return output, scores
-
-    @contextmanager
-    def _model_runs(self) -> Iterator[None]:
-        """What the model raises becomes a ModelFailure; running out of memory is another matter."""
-        try:
-            yield
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except _FAILURES as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            shape = tuple(self.image.shape)
-            raise ModelFailure(f"the model fails on an input of shape {shape}: {reason}") from error
 
     def _require_relu(self) -> None:
         """Without a ReLU the gradients under a rule would be the plain ones. Before a tap the rule changes nothing."""
@@ -166,14 +154,19 @@ class Forward:
         value = self.recorder.captured[layer]
         expected = self.batch * self._repeats if layer in self.recorder.encoded() else rows
         count = len(value) if value.ndim else 1
-        if count != expected:
-            # Rows of one input would be broadcast against another's gradients.
+        image = self.image.shape[2:]
+        prefix = getattr(self.problem.model, "num_prefix_tokens", None)
+        reader = reader_for(value.shape, image, prefix, expected)
+        if count != expected and (reader is None or expected > 1):
+            # Rows of one input would be broadcast against another's gradients. Frames of one clip are its own, but of
+            # several it cannot be told which rows are whose.
+            mend = "tap a layer that keeps one row per input"
+            if reader is not None:
+                mend = "give clips one by one, with strategy 'auto'"
             raise LayerError(
                 f"layer {layer!r} runs on {max(1, count * self.batch // expected)} rows for {self.batch} input(s) "
-                "(tiles, crops or frames); tap a layer that keeps one row per input"
+                f"(tiles, crops or frames); {mend}"
             )
-        prefix = getattr(self.problem.model, "num_prefix_tokens", None)
-        reader = reader_for(value.shape, self.image.shape[2:], prefix)
         if reader is None:
             raise LayerError(
                 f"layer {layer!r} puts out shape {(self.batch, *value.shape[1:])}, which is no map of the photo; "
@@ -183,6 +176,19 @@ class Forward:
 
     def _rule(self) -> AbstractContextManager[Any]:
         return self._relu_rule or nullcontext()
+
+
+@contextmanager
+def model_runs(shape: Sequence[int]) -> Iterator[None]:
+    """What the model raises, run on photos of that shape, becomes a ModelFailure; running out of memory is another
+    matter."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except _FAILURES as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelFailure(f"the model fails on an input of shape {tuple(shape)}: {reason}") from error
 
 
 def repeat_rows(tensors: dict[str, Tensor], repeats: int) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from mmexplain.problem import Choice, Choose, Observe, Reduce, Result, Rows, Str
 from mmexplain.strategies import Chunk
 from mmexplain.taps import INPUT
 from mmexplain.targets import Target
+
+T = TypeVar("T")
 
 GRAPH_FACTOR = 6
 """Tensors of the features' size that a graph over one target's row is reckoned to keep alive."""
@@ -69,7 +71,9 @@ class Pass:
                 "loop": strategies.loop,
             }[strategy]
             size = self._chunk_size(features, choice, memory)
-            return self._in_chunks(choice, size, lambda rows: push(forward, features, rows))
+            result = self._in_chunks(choice, size, lambda rows: push(forward, features, rows))
+            result.features = features.detach()
+            return result
 
     def _settled(self, choice: Choice) -> Choice:
         batch = self.forward.batch
@@ -93,28 +97,8 @@ class Pass:
         return max(1, min(longest, memory // max(1, per_target)))
 
     def _in_chunks(self, choice: Choice, size: int, push: Callable[[Rows], Chunk]) -> Result:
-        """Go through the targets a chunk at a time, halving the chunk when a CUDA device runs out of memory."""
         padded = _padded(choice.targets)
-        total = len(padded[0])
-        parts: list[Part] = []
-        start = 0
-        while start < total:
-            stop = min(start + size, total)
-            part: Part | None = None
-            try:
-                part = self._reduced(push([row[start:stop] for row in padded]))
-            except torch.cuda.OutOfMemoryError:
-                if size == 1:
-                    raise DeviceError(
-                        "the device ran out of memory with one target at a time; give fewer inputs at once"
-                    ) from None
-            if part is None:
-                # Not within the except block: there the exception's frames still hold the tensors.
-                torch.cuda.empty_cache()
-                size = max(1, size // 2)
-                continue
-            parts.append(part)
-            start = stop
+        parts = in_chunks(len(padded[0]), size, lambda part: self._reduced(push([row[part] for row in padded])))
         return self._joined(choice, parts)
 
     def _reduced(self, chunk: Chunk) -> Part:
@@ -124,7 +108,9 @@ class Pass:
             for layer in self.forward.layers:
                 reader = self.forward.readers[layer]
                 activations = reader(chunk.activations[layer]).unsqueeze(1)
-                gradients = reader(chunk.gradients[layer].flatten(0, 1)).unflatten(0, (batch, -1))
+                # A clip's rows may be its frames: [B · t, k, ...] → [B · k · t, ...].
+                rows = chunk.gradients[layer].unflatten(0, (batch, -1)).transpose(1, 2).flatten(0, 2)
+                gradients = reader(rows).unflatten(0, (batch, -1))
                 if not kept:
                     activations, gradients = activations.detach(), gradients.detach()
                 reduced[layer] = dict(self.reduce(layer, activations, gradients))
@@ -174,6 +160,31 @@ class Pass:
             for handle in handles:
                 handle.remove()
         return f"; first in layer {found[0]!r}" if found else ""
+
+
+def in_chunks(total: int, size: int, run: Callable[[slice], T]) -> list[T]:
+    """``run`` over ``size`` of ``total`` rows at a time, over half as many when a CUDA device runs out of memory.
+
+    Raises:
+        DeviceError: not even one fits.
+    """
+    parts: list[T] = []
+    start = 0
+    while start < total:
+        stop = min(start + size, total)
+        try:
+            parts.append(run(slice(start, stop)))
+            start = stop
+            continue
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise DeviceError(
+                    "the device ran out of memory with one target at a time; give fewer inputs at once"
+                ) from None
+        # Not within the except block: there the exception's frames still hold the tensors.
+        torch.cuda.empty_cache()
+        size = max(1, size // 2)
+    return parts
 
 
 def _finite(value: Tensor) -> bool:

@@ -79,9 +79,11 @@ class Result:
         scores: ``[B, K]`` float32.
         reduced: layer → name → ``[B, K, ...]``, what ``reduce`` made of activations and gradients.
         observed: name → ``[B, K, ...]``, what was read off the output beside the scores.
+        features: what ``encode`` returned, ``[B, ...]``, without a graph; None where it ran on repeated rows only.
     """
 
     choice: Choice
     scores: Tensor
     reduced: dict[str, dict[str, Tensor]]
     observed: dict[str, Tensor]
+    features: Tensor | None = None

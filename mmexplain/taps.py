@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -133,14 +133,21 @@ class Reader:
         layout: where the channels stand.
         prefix: leading tokens that are no place in the photo (class and register tokens).
         grid: height and width of the token grid; of a clip's, steps in time before them.
+        frames: where a layer over clips has no axis of time, how many of its rows are one clip: all frames of it,
+            which the model sees one by one, or 1, if it has merged them.
     """
 
     layout: Layout
     prefix: int = 0
     grid: tuple[int, ...] | None = None
+    frames: int | None = None
 
     def __call__(self, value: Tensor) -> Tensor:
-        """``[R, ...]`` as the layer puts it out → ``[R, C, *S]``."""
+        """``[R, ...]`` (``[R · frames, ...]``) as the layer puts it out → ``[R, C, *S]``."""
+        maps = self._maps(value)
+        return maps if self.frames is None else maps.unflatten(0, (-1, self.frames)).movedim(1, 2)
+
+    def _maps(self, value: Tensor) -> Tensor:
         if self.layout == "channels_first":
             return value
         if self.layout == "channels_last":
@@ -150,17 +157,32 @@ class Reader:
         return folded.movedim(-1, 1)
 
 
-def reader_for(shape: Sequence[int], image: Sequence[int] | None, prefix: int | None = None) -> Reader | None:
+def reader_for(
+    shape: Sequence[int], image: Sequence[int] | None, prefix: int | None = None, inputs: int | None = None
+) -> Reader | None:
     """Find out how an output of ``shape`` lies over an image of ``(height, width)`` or a clip of ``(frames, h, w)``.
 
     Four and five dimensions are maps with the channels first or last, whichever leaves a grid of the image's shape;
-    three are tokens if, without a few leading ones, they fold to such a grid. None if the output is no map.
+    three are tokens if, without a few leading ones, they fold to such a grid. None if the output is no map. A CNN that
+    sees each frame of a clip apart has them as rows, one clip after the other.
 
     Args:
         shape: ``[R, ...]`` as the layer puts it out.
         image: the model's input size; a square is assumed if None.
         prefix: how many leading tokens the model says it has; others are tried after that.
+        inputs: how many photos or clips the R rows are made of; R if None.
     """
+    clip = image is not None and len(image) == 3
+    if image is not None and inputs not in (None, shape[0]):
+        if not clip or shape[0] != inputs * image[0] or len(shape) > 4:
+            return None
+        reader = _reader(shape, image[1:], prefix)
+        return reader and replace(reader, frames=image[0])
+    reader = _reader(shape, image, prefix)
+    return replace(reader, frames=1) if reader and clip and len(shape) == 4 else reader
+
+
+def _reader(shape: Sequence[int], image: Sequence[int] | None, prefix: int | None) -> Reader | None:
     match len(shape):
         case 4 | 5:
             first, last = shape[2:], shape[1:-1]
@@ -171,9 +193,10 @@ def reader_for(shape: Sequence[int], image: Sequence[int] | None, prefix: int | 
                 return Reader("channels_first")
             if last_fits:
                 return Reader("channels_last")
-            # Networks that read text lines shrink one axis more than the other.
-            return Reader("channels_first") if first_error < last_error else None
-        case 3:
+            # Networks that read text lines shrink one axis more than the other. Of a clip, four are heads and tokens.
+            heads = image is not None and len(image) == 3 and len(shape) == 4
+            return Reader("channels_first") if first_error < last_error and not heads else None
+        case 3 if image is None or len(image) < 3 or shape[1] != image[0]:  # as many as frames: what an LSTM says
             guesses = [*([] if prefix is None else [prefix]), *range(MAX_PREFIX_TOKENS + 1)]
             grids = [(skip, grid) for skip in guesses if (grid := _fold(shape[1] - skip, image)) is not None]
             if grids:
@@ -232,31 +255,43 @@ def trace(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None 
 
     Args:
         model: whose layers are listed.
-        run: calls the model.
-        image: ``(height, width)`` of the model's input, to tell channels-first from channels-last.
+        run: calls the model and returns its output.
+        image: ``(height, width)`` of the model's input, ``(frames, height, width)`` of a clip, to tell channels-first
+            from channels-last.
     """
-    records: list[LayerInfo] = []
+    return _trace(model, run, image)[0]
+
+
+def _trace(
+    model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None
+) -> tuple[list[LayerInfo], Tensor | None]:
+    """The layers, and what the model put out."""
+    calls: list[tuple[str, nn.Module, torch.Size]] = []
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
             value = first_tensor(output)
-            if value is None:
-                return
-            reader = reader_for(value.shape, image, getattr(model, "num_prefix_tokens", None))
-            maps = tuple(reader(value).shape) if reader else None
-            is_convolution = isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-            records.append(LayerInfo(name, type(module).__name__, tuple(value.shape), maps, is_convolution))
+            if value is not None:
+                calls.append((name, module, value.shape))
 
         return hook
 
     handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
     try:
         with _looking(model):
-            run()
+            output = first_tensor(run())
     finally:
         for handle in handles:
             handle.remove()
-    return records
+    inputs = len(output) if output is not None and output.ndim else None
+    prefix = getattr(model, "num_prefix_tokens", None)
+    records = []
+    for name, module, shape in calls:
+        reader = reader_for(shape, image, prefix, inputs)
+        maps = tuple(reader(torch.empty(shape, device="meta")).shape) if reader else None
+        is_convolution = isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        records.append(LayerInfo(name, type(module).__name__, tuple(shape), maps, is_convolution))
+    return records, output
 
 
 @contextmanager
@@ -291,17 +326,19 @@ def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | Non
     Args:
         model: whose layers are looked at.
         run: calls the model and returns its output.
-        image: ``(height, width)`` of the model's input.
+        image: ``(height, width)`` of the model's input, ``(frames, height, width)`` of a clip.
 
     Raises:
         LayerError: nothing in the model puts out a grid.
     """
-    records = trace(model, run, image)
-    grids = [i for i, record in enumerate(records) if record.maps and math.prod(record.maps[2:]) > 1]
+    records, output = _trace(model, run, image)
+    grids = [i for i, record in enumerate(records) if record.maps and math.prod(record.maps[-2:]) > 1]
     if not grids:
         raise LayerError("no layer of this model puts out a feature map; name one with layers=[...]")
     last = records[-1]
     classes = last.maps[1] if last.maps and math.prod(last.maps[2:]) == 1 else last.shape[-1] if not last.maps else None
+    if output is not None and output.ndim == 2:
+        classes = output.shape[1]
     convolutions = [i for i in grids if records[i].convolution and records[i].shape[1] != classes]
     if convolutions and convolutions[-1] >= 0.4 * len(records):
         candidates = _same_grid(records, convolutions[-1], classes)
@@ -340,5 +377,6 @@ def _matters(model: nn.Module, run: Callable[[], Any], layer: str, image: Sequen
             return False
         mixture = torch.arange(output.numel(), device=output.device).cos().view_as(output)
         (gradient,) = torch.autograd.grad(output, value, mixture.to(output.dtype), allow_unused=True)
-        reader = reader_for(value.shape, image, getattr(model, "num_prefix_tokens", None))
+        rows = len(output) if output.ndim else None
+        reader = reader_for(value.shape, image, getattr(model, "num_prefix_tokens", None), rows)
         return gradient is not None and reader is not None and bool(reader(gradient).any())

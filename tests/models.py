@@ -99,6 +99,19 @@ class VideoNet(nn.Module):
         return self.fc(F.adaptive_avg_pool3d(x, 2).flatten(1))
 
 
+def small_mvit() -> nn.Module:
+    """torchvision's MViT v2 with three blocks; the second halves the grid."""
+    from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+    def block(inputs: int, outputs: int, heads: int, q: int, kv: int) -> MSBlockConfig:
+        return MSBlockConfig(heads, inputs, outputs, [3, 3, 3], [3, 3, 3], [1, q, q], [1, kv, kv])
+
+    blocks = [block(16, 32, 1, 1, 4), block(32, 32, 2, 2, 2), block(32, 32, 2, 1, 2)]
+    return MViT(
+        (64, 64), 8, blocks, residual_pool=True, residual_with_cls_embed=False, rel_pos_embed=True, proj_after_attn=True
+    )
+
+
 class Attention(nn.Module):
     def __init__(self, width: int, heads: int = 2) -> None:
         super().__init__()

@@ -42,6 +42,20 @@ def make() -> Explanation:
     )
 
 
+def test_an_interrupted_save_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make().save(tmp_path / "e.safetensors")
+    before, original = path.read_bytes(), Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        original(self, content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"cannot write .*e\.safetensors': No space left on device"):
+        make().save(path)
+    assert path.read_bytes() == before and [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
 def test_targets_are_found_by_number_label_and_themselves() -> None:
     explanation = make()
     assert explanation.find(1) == explanation.find("Grass") == explanation.find(explanation.targets[1]) == 1
@@ -95,6 +109,20 @@ def test_pixel_maps_keep_the_sign_of_the_strongest_colour() -> None:
     reduced = explanation.map(0, "input", "guided-backprop")
     assert torch.equal(reduced.abs(), values.abs().amax(0))
     assert bool(((reduced[None] == values).any(0)).all())
+
+
+def test_a_heatmap_that_would_not_fit_is_refused_with_the_ways_around_it() -> None:
+    explanation = make()
+    explanation.geometry = Geometry.identity(1080, 1920).sample((10, 20, 30, 40), 15_000)
+    explanation.maps = {MapKey("encoder", "gradcam"): torch.rand(3, 4, 4, 4)}
+    with pytest.raises(
+        InputError,
+        match=r"15,000 frames of 1920×1080 pixels .* 115\.9 GiB: .*size=\(height, width\).*geometry\.each_frame",
+    ):
+        explanation.heatmap()
+    assert explanation.heatmap(size=(9, 16)).shape == (15_000, 9, 16)
+    number, frame = next(explanation.geometry.each_frame(explanation.map(), numbers=[20]))
+    assert number == 20 and frame.shape == (1080, 1920)
 
 
 def test_heatmap_and_peak_are_in_pixels_of_the_original() -> None:
@@ -163,3 +191,57 @@ def test_unknown_suffix_and_missing_folder(tmp_path: Path) -> None:
         make().save(tmp_path / "e.gif")
     with pytest.raises(InputError, match="does not exist"):
         make().save(tmp_path / "nowhere" / "e.html")
+
+
+def make_clip() -> Explanation:
+    """One action in a clip of 9 frames of which the model saw 1, 3, 5 and 7; maps of 2 steps in time."""
+    explanation = make()
+    maps = torch.zeros(1, 2, 4, 4)
+    maps[0, 0, 1, 1], maps[0, 1] = 16.0, -3.0
+    explanation.targets = [Target("jumping", "action", (3,))]
+    explanation.scores, explanation.probabilities = torch.tensor([4.0]), torch.tensor([0.5])
+    explanation.maps = {MapKey("conv", "gradcam"): maps}
+    explanation.text_maps = {"gradient-x-embedding": torch.tensor([[0.5, -1.0, torch.nan, 0.0, 2.0]])}
+    explanation.text_errors = {"gradient-x-embedding": torch.tensor([0.25])}
+    explanation.geometry = Geometry.identity(40, 80).resize(16, 16).sample((1, 3, 5, 7), 9)
+    pixels = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 40, 80, 3)
+    explanation.picture = Picture(pixels, "clip.mp4", (1, 3, 5, 7), (0.1, 0.3, 0.5, 0.7))
+    return explanation
+
+
+def test_the_importance_of_a_frame_is_the_mean_of_what_is_positive_in_it() -> None:
+    curve = make_clip().importance("jumping")
+    # The input's frames lie at 1/8, 3/8, 5/8, 7/8 of its length, the map's steps (means 1 and 0) at 1/4 and 3/4.
+    nan = torch.nan
+    expected = torch.tensor([nan, 1.0, nan, 0.75, nan, 0.25, nan, 0.0, nan])
+    torch.testing.assert_close(curve, expected, equal_nan=True)
+    with pytest.raises(InputError, match="a photo has no frames"):
+        make().importance()
+
+
+def test_what_words_added_is_found_by_target_and_method() -> None:
+    explanation = make_clip()
+    assert explanation.words_read("jumping")[[0, 1, 4]].tolist() == [0.5, -1.0, 2.0]
+    with pytest.raises(MethodError, match="were not explained by 'x'; there are: gradient-x-embedding"):
+        explanation.words_read(0, "x")
+    with pytest.raises(MethodError, match="the words that the model read were not explained"):
+        make().words_read()
+    record = explanation.to_json()["targets"][0]
+    assert record["words"] == {"gradient-x-embedding": {"words": [0.5, -1.0, None, 0.0, 2.0], "error": 0.25}}
+    assert "words" not in make().to_json()["targets"][0]
+
+
+def test_clips_and_texts_survive_the_disk(tmp_path: Path) -> None:
+    saved = make_clip()
+    loaded = Explanation.load(saved.save(tmp_path / "clip.safetensors"))
+    assert (loaded.picture.frames, loaded.picture.times) == (saved.picture.frames, saved.picture.times)
+    assert torch.equal(loaded.picture.pixels, saved.picture.pixels)
+    torch.testing.assert_close(loaded.text_maps, saved.text_maps, equal_nan=True)
+    torch.testing.assert_close(loaded.text_errors, saved.text_errors)
+    assert loaded.to_json() == saved.to_json()
+
+
+def test_an_explanation_is_shown_in_a_line() -> None:
+    shown = repr(make())
+    assert "\n" not in shown and "tensor" not in shown
+    assert "photo.jpg by toy: dog, grass, dog rather than cat; gradcam, gradcam++" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from mmexplain.errors import LayerError, ModelError
 from mmexplain.preprocess import Preprocess
 from mmexplain.taps import Reader, first_tensor, reader_for, replace_tensor, resolve, suggest, trace
 from mmexplain.tasks.classification import Classifier
-from tests.models import ChannelsLastNet, PlainCNN, ResidualNet, TokenNet, VideoNet, seeded
+from tests.models import ChannelsLastNet, PlainCNN, ResidualNet, TokenNet, VideoNet, seeded, small_mvit
 
 SQUARE = (224, 224)
 
@@ -55,6 +56,10 @@ SQUARE = (224, 224)
         ((2, 8 * 14 * 14, 64), (16, 224, 224), Reader("tokens", 0, (8, 14, 14))),
         ((2, 4 * 14 * 14, 64), (8, 224, 224), Reader("tokens", 0, (4, 14, 14))),
         ((2, 1 + 8 * 7 * 10, 64), (16, 112, 160), Reader("tokens", 1, (8, 7, 10))),
+        ((2, 1 + 8 * 7 * 7, 768), (16, 224, 224), Reader("tokens", 1, (8, 7, 7))),  # MViT
+        ((2, 64, 56, 56), (16, 112, 112), Reader("channels_first", frames=1)),  # time is merged
+        ((2, 16, 96), (16, 224, 224), None),  # one vector for each frame
+        ((2, 8, 393, 96), (16, 224, 224), None),  # heads × tokens × width
         # no maps
         ((2, 1000), SQUARE, None),
         ((2, 3, 64), SQUARE, None),
@@ -63,6 +68,29 @@ SQUARE = (224, 224)
 )
 def test_reader_for(shape, image, expected):
     assert reader_for(shape, image) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "image", "expected"),
+    [
+        ((32, 64, 14, 14), (16, 224, 224), Reader("channels_first", frames=16)),
+        ((32, 14, 14, 64), (16, 224, 224), Reader("channels_last", frames=16)),
+        ((32, 1 + 196, 64), (16, 224, 224), Reader("tokens", 1, (14, 14), frames=16)),
+        ((16, 96, 8, 7, 7), (16, 224, 224), None),  # heads in the rows
+        ((16, 64, 14, 14), (16, 224, 224), None),  # eight rows for each clip are neither frames nor clips
+        ((32, 64, 14, 14), SQUARE, None),  # crops of a photo
+        ((2, 64, 14, 14), SQUARE, Reader("channels_first")),
+    ],
+)
+def test_reader_for_rows_that_are_the_frames_of_two_clips(shape, image, expected):
+    assert reader_for(shape, image, inputs=2) == expected
+
+
+def test_a_reader_puts_frames_into_the_axis_of_time():
+    maps = torch.arange(2 * 3 * 4 * 5 * 6).view(2, 3, 4, 5, 6)
+    assert torch.equal(Reader("channels_first", frames=4)(maps.movedim(2, 1).flatten(0, 1)), maps)
+    assert torch.equal(Reader("channels_last", frames=4)(maps.movedim(1, -1).flatten(0, 1)), maps)
+    assert torch.equal(Reader("channels_first", frames=1)(maps[:, :, 0]), maps[:, :, :1])
 
 
 def test_the_models_own_word_on_prefix_tokens_is_tried_first():
@@ -316,3 +344,43 @@ def test_a_classifier_explains_without_a_layer_in_inference_mode(mode):
     assert list(found) == list(expected)
     for key, value in found.items():
         torch.testing.assert_close(value, expected[key])
+
+
+def conv_classifier() -> nn.Module:
+    """S3D's end: a convolution scores each step in time, and its outputs are averaged."""
+    body = nn.Sequential(nn.Conv3d(3, 8, 3, (1, 4, 4), 1), nn.ReLU(), nn.Conv3d(8, 8, 3, 2, 1), nn.ReLU())
+    pool = nn.AvgPool3d((2, 8, 8), 1)
+    end = nn.Sequential(nn.Conv3d(8, 5, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    return nn.Sequential(OrderedDict(features=body, avgpool=pool, classifier=end))
+
+
+def frame_by_frame() -> nn.Module:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cnn = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+            self.lstm = nn.LSTM(8, 8, batch_first=True)
+            self.fc = nn.Linear(8, 5)
+
+        def forward(self, clip: Tensor) -> Tensor:
+            grids = self.cnn(clip.transpose(1, 2).flatten(0, 1))
+            said, _ = self.lstm(grids.mean((2, 3)).view(len(clip), -1, 8))
+            return self.fc(said[:, -1])
+
+    return Recurrent()
+
+
+@pytest.mark.parametrize(
+    ("make", "clip", "expected"),
+    [
+        (lambda: importlib.import_module("torchvision.models.video").r3d_18(), (8, 64, 64), "layer4"),
+        (lambda: importlib.import_module("torchvision.models.video").swin3d_t(), (4, 64, 64), "norm"),
+        (small_mvit, (8, 64, 64), "blocks.2.norm1"),  # the convolutions after it pool heads
+        (conv_classifier, (8, 64, 64), "features"),
+        (frame_by_frame, (8, 64, 64), "cnn"),
+    ],
+)
+def test_suggest_on_video_models(make, clip, expected):
+    model = make().eval()
+    empty = torch.zeros(1, 3, *clip)
+    assert suggest(model, lambda: model(empty), clip) == expected

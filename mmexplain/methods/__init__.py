@@ -11,13 +11,16 @@ from mmexplain.methods.class_activation import (
 )
 from mmexplain.methods.registry import DEFAULT_METHOD, METHODS, Method, get, select
 from mmexplain.methods.relu_rules import ReLURule, relu_rule
+from mmexplain.methods.text import TEXT_METHODS, TextMethod
 
 __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
+    "TEXT_METHODS",
     "Method",
     "ReLURule",
     "SoftmaxMoments",
+    "TextMethod",
     "cam",
     "counterfactual_gradcam",
     "get",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmexplain.engine import run
 from mmexplain.explainer import explain
 from mmexplain.explanation import MapKey
-from mmexplain.tasks.registry import ZOO
+from mmexplain.tasks.zoo import zoo_path
 from tests.models import ModelTask, class_problem, classes, noise
 
 pytestmark = pytest.mark.peers
@@ -227,7 +227,7 @@ def test_bundled_classifier_as_captum() -> None:
 @pytest.mark.parametrize("name", ["show-attend-tell", "show-and-tell"])
 def test_bundled_captioner_as_captum(name: str) -> None:
     """Every word of a caption: captum runs encoder and decoder anew for each."""
-    if not (ZOO / f"{name.replace('-', '_')}.safetensors").exists():
+    if not zoo_path(name).exists():
         pytest.skip(f"{name} is not in tasks/zoo")
     from captum.attr import LayerGradCam
     from PIL import Image

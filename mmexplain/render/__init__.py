@@ -1,5 +1,6 @@
-"""Showing an Explanation: a map over its photo, a figure, a self-contained HTML report, a strip for notebooks."""
+"""Showing an Explanation: maps over a photo or clip, a figure, a self-contained HTML report, a strip for notebooks."""
 
+from mmexplain.render.clip import save_clip
 from mmexplain.render.figure import figure, save_figure
 from mmexplain.render.notebook import notebook_html
 from mmexplain.render.overlay import heatmap_rgba, overlay
@@ -11,6 +12,7 @@ __all__ = [
     "notebook_html",
     "overlay",
     "report_html",
+    "save_clip",
     "save_figure",
     "save_report",
 ]

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.methods import METHODS
 from mmexplain.targets import Target
@@ -40,6 +39,33 @@ class Heat:
     note: str | None = None
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How the values of a photo's map, or of all frames of a clip's, become colours.
+
+    Attributes:
+        kind: how they are drawn.
+        limit: the value that is drawn at full strength; 0 where there is nothing to draw.
+        note: what a reader must know; None mostly.
+    """
+
+    kind: Kind
+    limit: float
+    note: str | None = None
+
+    def draw(self, laid: Tensor) -> Heat:
+        """The heat of one photo or frame: ``[h, w]``, or ``[C, h, w]`` with C 1 or 3 for "pixels"; NaN where unseen."""
+        values = laid.numpy()
+        seen = ~np.isnan(values.reshape(-1, *values.shape[-2:])[0])
+        if self.kind == "pixels":
+            values = np.moveaxis(np.repeat(values, 3, axis=0) if len(values) == 1 else values, 0, -1)
+        if self.limit == 0:
+            return Heat(self.kind, np.zeros(values.shape, np.float32), seen, self.note)
+        lowest = 0.0 if self.kind == "evidence" else -1.0
+        scaled = np.clip(np.nan_to_num(values) / np.float32(self.limit), lowest, 1.0)
+        return Heat(self.kind, scaled.astype(np.float32, copy=False), seen, self.note)
+
+
 def heat(
     explanation: Explanation,
     target: int | str | Target = 0,
@@ -48,8 +74,9 @@ def heat(
     *,
     size: tuple[int, int] | None = None,
     signed: bool | None = None,
+    frame: int | None = None,
 ) -> Heat:
-    """The map of one target as it is drawn over a photo of ``size``.
+    """The map of one target as it is drawn over a photo, or over one frame of a clip, of ``size``.
 
     Args:
         explanation: where the map is taken from.
@@ -58,31 +85,28 @@ def heat(
         method: method name; the first that fits where left out.
         size: ``(h, w)`` of the drawing; the display photo's where left out.
         signed: draw negative values too; by default as the method's registry entry says.
+        frame: which frame of a clip, by its number in the file; the one with the map's peak where left out. For many
+            frames :class:`~mmexplain.render.clip_heat.ClipHeat` is the faster way.
 
     Raises:
         TargetError, LayerError, MethodError: there is no such map.
-        InputError: the explanation is of a clip.
+        InputError: no such frame, or a frame of a photo.
     """
-    if explanation.geometry.frames is not None:
-        raise InputError("this explanation is of a clip: its maps cannot be drawn over one photo")
+    if explanation.geometry.frames is not None or frame is not None:
+        from mmexplain.render.clip_heat import ClipHeat, frame_of
+
+        number = frame_of(explanation, target, layer, method, frame)
+        return ClipHeat(explanation, target, layer, method, size=size, signed=signed).at(number)
     key = explanation.key(layer, method)
-    number = explanation.find(target)
-    if size is None:
-        size = (explanation.picture.pixels.shape[0], explanation.picture.pixels.shape[1])
     kind = kind_of(explanation, key, signed)
-    raw = explanation.maps[key][number] if kind == "pixels" else explanation.map(number, key.layer, key.method)
-    finite, note = _finite(raw.detach().cpu())
-    scale = finite.abs().max()
-    if scale > 0:
-        # Scaled before it is resampled: values near the smallest floats would drown on the way.
-        finite = finite / scale
-    laid = explanation.geometry.to_original(finite.float(), size=size)
-    seen = np.asarray(explanation.geometry.seen(size).cpu().numpy(), dtype=np.bool_)
-    seen = seen & ~np.isnan(laid.reshape(-1, *size)[0].cpu().numpy())
-    values = np.nan_to_num(laid.cpu().numpy()).astype(np.float32)
-    if kind == "pixels":
-        return _pixels(values, seen, note)
-    return _scalar(values, seen, note, kind)
+    values, note = unit_values(explanation, key, explanation.find(target), kind)
+    laid = explanation.geometry.to_original(values, size=size or picture_size(explanation))
+    return _scale(kind, laid, note).draw(laid)
+
+
+def picture_size(explanation: Explanation) -> tuple[int, int]:
+    """``(h, w)`` of the display photo, or of the display frames of a clip."""
+    return explanation.picture.pixels.shape[-3], explanation.picture.pixels.shape[-2]
 
 
 def kind_of(explanation: Explanation, key: MapKey, signed: bool | None = None) -> Kind:
@@ -95,39 +119,49 @@ def kind_of(explanation: Explanation, key: MapKey, signed: bool | None = None) -
     return "signed" if signed else "evidence"
 
 
-def _finite(raw: Tensor) -> tuple[Tensor, str | None]:
-    """The map in float64 with NaN and infinities set to zero, and a note if there were any."""
-    values = raw.double()
-    bad = int((~torch.isfinite(values)).sum().item())
-    if not bad:
-        return values, None
-    share = "the whole map is" if bad == values.numel() else f"{bad} of {values.numel()} values are"
-    return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), f"{share} NaN or infinite"
+def unit_values(explanation: Explanation, key: MapKey, number: int, kind: Kind) -> tuple[Tensor, str | None]:
+    """The raw map as it is resampled: float32 on the CPU, from -1 to 1, zero for NaN and infinities, and a note if
+    there were any. ``[*S]``, for "pixels" ``[C, *S]``.
+
+    It is scaled before it is resampled: values near the smallest floats would drown on the way.
+    """
+    raw = explanation.maps[key][number] if kind == "pixels" else explanation.map(number, key.layer, key.method)
+    values = raw.detach().cpu().double()
+    finite = torch.isfinite(values)
+    bad = values.numel() - int(finite.sum().item())
+    note = None
+    if bad:
+        share = "the whole map is" if bad == values.numel() else f"{bad} of {values.numel()} values are"
+        values, note = values.where(finite, 0.0), f"{share} NaN or infinite"
+    largest = values.abs().max()
+    return (values / largest if largest > 0 else values).float(), note
 
 
-def _scalar(values: NDArray[np.float32], seen: NDArray[np.bool_], note: str | None, kind: Kind) -> Heat:
-    inside = values[seen]
-    largest = float(np.abs(inside).max()) if inside.size else 0.0
-    spread = float(inside.max() - inside.min()) if inside.size else 0.0
-    top = float(inside.max()) if inside.size else 0.0
-    if largest == 0 or spread <= FLAT * largest:
+def scale_between(kind: Kind, low: float, high: float, note: str | None) -> Scale:
+    """The scale of "evidence" or "signed" values that run from ``low`` to ``high``, as far as they were seen."""
+    largest = max(abs(low), abs(high))
+    if largest == 0 or high - low <= FLAT * largest:
         level = "zero" if largest == 0 else "the same"
-        return Heat(kind, np.zeros_like(values), seen, note or f"flat map: {level} everywhere")
+        return Scale(kind, 0.0, note or f"flat map: {level} everywhere")
     if kind == "signed":
-        return Heat(kind, np.where(seen, values / largest, 0).astype(np.float32), seen, note)
-    if top <= 0:
-        return Heat(kind, np.zeros_like(values), seen, note or "no evidence for it anywhere: the map is negative")
-    return Heat(kind, np.where(seen, np.clip(values / top, 0, 1), 0).astype(np.float32), seen, note)
+        return Scale(kind, largest, note)
+    if high <= 0:
+        return Scale(kind, 0.0, note or "no evidence for it anywhere: the map is negative")
+    return Scale(kind, high, note)
 
 
-def _pixels(values: NDArray[np.float32], seen: NDArray[np.bool_], note: str | None) -> Heat:
-    image = np.repeat(values, 3, axis=0) if values.shape[0] == 1 else values
-    image = np.moveaxis(image, 0, -1)
-    strengths = np.abs(image[seen])
-    limit = float(np.quantile(strengths, SATURATED)) if strengths.size else 0.0
-    if limit == 0 and strengths.size:
-        limit = float(strengths.max())
-    if limit == 0:
-        return Heat("pixels", np.zeros_like(image), seen, note or "flat map: zero everywhere")
-    shown = np.where(seen[..., None], np.clip(image / limit, -1, 1), 0)
-    return Heat("pixels", shown.astype(np.float32), seen, note)
+def scale_of_pixels(strengths: Tensor, note: str | None) -> Scale:
+    """The scale of a "pixels" map, from the absolute values that were seen."""
+    listed = strengths.numpy()
+    limit = float(np.quantile(listed, SATURATED)) if listed.size else 0.0
+    if limit == 0 and listed.size:
+        limit = float(listed.max())
+    return Scale("pixels", limit, note if limit else note or "flat map: zero everywhere")
+
+
+def _scale(kind: Kind, laid: Tensor, note: str | None) -> Scale:
+    seen = laid[~laid.isnan()]
+    if kind == "pixels":
+        return scale_of_pixels(seen.abs(), note)
+    low, high = (float(seen.min()), float(seen.max())) if seen.numel() else (0.0, 0.0)
+    return scale_between(kind, low, high, note)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from html import escape
 
 from mmexplain.explanation import Explanation
 from mmexplain.geometry import fit
+from mmexplain.render.curve import clip_bars
 from mmexplain.render.encode import data_uri
+from mmexplain.render.footage import kept_numbers
 from mmexplain.render.heat import heat
 from mmexplain.render.overlay import blend, photo_image
 from mmexplain.render.text import clean, percent
+from mmexplain.render.view_clip import decisive
+from mmexplain.render.view_text import text_view
 
 SIDE = 200
 MOST = 24
@@ -17,7 +22,8 @@ MOST = 24
 
 
 def notebook_html(explanation: Explanation, layer: str | None = None, method: str | None = None) -> str:
-    """The photo and the map of each target at one layer by one method (the first where left out).
+    """The photo and the map of each target at one layer by one method (the first where left out); of a clip the frame
+    that decided, and how important all frames were.
 
     Returns:
         HTML with inline styles only: notebooks that strip scripts and style sheets show it too.
@@ -27,17 +33,23 @@ def notebook_html(explanation: Explanation, layer: str | None = None, method: st
     """
     heading = escape(clean(explanation.text or explanation.picture.source or explanation.task))
     size = fit(explanation.geometry.original, SIDE)
-    photo = photo_image(explanation, size)
-    tiles = [_tile(data_uri(photo, "jpeg", quality=82), "photo", "", True)]
+    clip = explanation.geometry.frames is not None
+    tiles = [] if clip else [_tile(data_uri(photo_image(explanation, size), "jpeg", quality=82), "photo", "", True)]
     if explanation.maps:
         key = explanation.key(layer, method)
         made = f"{escape(clean(key.method))} at {escape(clean(key.layer))} · {escape(clean(explanation.model))}"
         for number, target in enumerate(explanation.targets[:MOST]):
             known = explanation.probabilities
             detail = percent(None if known is None else float(known[number]))
-            shown = heat(explanation, number, key.layer, key.method, size=size)
-            uri = data_uri(blend(photo, shown), "jpeg", quality=82)
-            tiles.append(_tile(uri, target.label, shown.note or detail, target.content))
+            frame, below = None, _question(explanation, number)
+            if clip:
+                frame = kept_numbers(explanation)[
+                    decisive(explanation, explanation.peak(number, key.layer, key.method))
+                ]
+                below += _bars(clip_bars(explanation, number, key, frame)) + f"frame {frame}"
+            shown = heat(explanation, number, key.layer, key.method, size=size, frame=frame)
+            uri = data_uri(blend(photo_image(explanation, size, frame), shown), "jpeg", quality=82)
+            tiles.append(_tile(uri, target.label, shown.note or detail, target.content, below))
     else:
         made = escape(clean(explanation.model))
     left_out = len(explanation) - MOST
@@ -49,11 +61,33 @@ def notebook_html(explanation: Explanation, layer: str | None = None, method: st
     )
 
 
-def _tile(uri: str, label: str, detail: str, strong: bool) -> str:
+def _tile(uri: str, label: str, detail: str, strong: bool, below: str = "") -> str:
     name = escape(clean(label))
     weight = "600" if strong else "400;opacity:.75"
     return (
         '<div style="width:132px;overflow-wrap:anywhere">'
         f'<img src="{uri}" alt="{name}" style="display:block;width:132px;border-radius:5px;margin:0 0 3px">'
-        f'<span style="font-weight:{weight}">{name}</span> <span style="opacity:.7">{escape(detail)}</span></div>'
+        f'<span style="font-weight:{weight}">{name}</span> <span style="opacity:.7">{escape(detail)}</span>'
+        f"{below}</div>"
     )
+
+
+def _bars(svg: str) -> str:
+    """A clip's curve, as a picture: notebooks strip inline SVG more often than pictures."""
+    uri = f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode('ascii')}"
+    return (
+        f'<img src="{uri}" alt="importance of each frame" style="display:block;width:132px;height:30px;margin:3px 0">'
+    )
+
+
+def _question(explanation: Explanation, number: int) -> str:
+    """The words of a question, marked by what each added to one answer; nothing for other explanations."""
+    if not explanation.text_maps or explanation.task != "vqa":
+        return ""
+    shares = text_view(explanation)[0]["parts"][number]["shares"]
+    marked = []
+    for word, share in zip(explanation.words, shares, strict=True):
+        colour = "240,135,20" if (share or 0) > 0 else "92,92,235"
+        style = f"border-radius:3px;padding:0 2px;background:rgba({colour},{0.62 * abs(share or 0):.2f})"
+        marked.append(f'<span style="{style}">{escape(clean(word))}</span>')
+    return f'<div style="font-size:12px">{" ".join(marked)}</div>'

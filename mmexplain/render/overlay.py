@@ -1,6 +1,8 @@
-"""A map over its photo: as one picture, or as the transparent layer alone."""
+"""A map over its photo or over one frame of its clip: as one picture, or as the transparent layer alone."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +10,10 @@ from PIL import Image
 
 from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation
+from mmexplain.render.clip_heat import frame_of
 from mmexplain.render.colors import DIVERGING, LEVELS, SEQUENTIAL, rgba_table
-from mmexplain.render.heat import Heat, heat
+from mmexplain.render.footage import Footage, kept_numbers, kept_picture, resized
+from mmexplain.render.heat import Heat, heat, picture_size
 from mmexplain.targets import Target
 
 ALPHA = 0.65
@@ -26,8 +30,9 @@ def overlay(
     alpha: float = ALPHA,
     size: tuple[int, int] | None = None,
     signed: bool | None = None,
+    frame: int | None = None,
 ) -> Image.Image:
-    """The photo with the map of one target over it.
+    """The photo, or one frame of the clip, with the map of one target over it.
 
     Colour and opacity grow with the value, so that the photo stays legible where the map says little. What the model
     never saw is dimmed and hatched. Pixel-space maps are drawn as the customary grey-centred colour image.
@@ -41,17 +46,21 @@ def overlay(
         alpha: opacity of the strongest value, 0 to 1. Pixel-space maps are always opaque.
         size: ``(h, w)`` of the result; the display photo's where left out.
         signed: draw negative values too; by default as the method's registry entry says.
+        frame: number in the file of the frame of a clip; by default that of the map's peak. All frames share one
+            scale.
 
     Returns:
         An RGB picture of ``size``.
 
     Raises:
         TargetError, LayerError, MethodError: there is no such map.
-        InputError: an unknown colour map, or an opacity outside 0 to 1.
+        InputError: an unknown colour map, an opacity outside 0 to 1, or a frame that cannot be had.
     """
-    shown = heat(explanation, target, layer, method, size=size, signed=signed)
+    if explanation.geometry.frames is not None or frame is not None:
+        frame = _frame(explanation, target, layer, method, frame)
+    shown = heat(explanation, target, layer, method, size=size, signed=signed, frame=frame)
     height, width = shown.seen.shape
-    return blend(photo_image(explanation, (height, width)), shown, colormap=colormap, alpha=alpha)
+    return blend(photo_image(explanation, (height, width), frame), shown, colormap=colormap, alpha=alpha)
 
 
 def heatmap_rgba(
@@ -64,9 +73,11 @@ def heatmap_rgba(
     alpha: float = 1.0,
     size: tuple[int, int] | None = None,
     signed: bool | None = None,
+    frame: int | None = None,
 ) -> Image.Image:
     """The transparent layer that :func:`overlay` lays over the photo: an RGBA picture, clear where unseen."""
-    return paint(heat(explanation, target, layer, method, size=size, signed=signed), colormap=colormap, alpha=alpha)
+    shown = heat(explanation, target, layer, method, size=size, signed=signed, frame=frame)
+    return paint(shown, colormap=colormap, alpha=alpha)
 
 
 def blend(photo: Image.Image, shown: Heat, *, colormap: str | None = None, alpha: float = ALPHA) -> Image.Image:
@@ -103,22 +114,48 @@ def levels(shown: Heat) -> NDArray[np.uint8]:
     return np.round(unit * (LEVELS - 1)).astype(np.uint8)
 
 
-def photo_image(explanation: Explanation, size: tuple[int, int] | None = None) -> Image.Image:
-    """The display photo as RGB, resized to ``(h, w)`` where asked for."""
-    photo = Image.fromarray(np.ascontiguousarray(explanation.picture.pixels.cpu().numpy()))
-    if size is not None and size != (photo.height, photo.width):
-        photo = photo.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    return photo.convert("RGB")
+def photo_image(explanation: Explanation, size: tuple[int, int] | None = None, frame: int | None = None) -> Image.Image:
+    """The display photo as RGB, resized to ``(h, w)`` where asked for; of a clip the frame of that number in the file,
+    the first that is kept where left out.
+
+    Raises:
+        InputError: the frame is not kept, and the file cannot be read again.
+    """
+    if explanation.picture.pixels.ndim == 3:
+        photo = Image.fromarray(np.ascontiguousarray(explanation.picture.pixels.cpu().numpy()))
+        return resized(photo, size or (photo.height, photo.width))
+    kept = kept_numbers(explanation)
+    number = kept[0] if frame is None else frame
+    wanted = size or picture_size(explanation)
+    if number in kept:
+        return resized(kept_picture(explanation.picture, kept.index(number)), wanted)
+    return next(Footage(explanation).frames([number], wanted))[1]
+
+
+def _frame(
+    explanation: Explanation, target: int | str | Target, layer: str | None, method: str | None, frame: int | None
+) -> int:
+    """The frame that is shown: the peak's by default, or where that cannot be had the most important one that can."""
+    number = frame_of(explanation, target, layer, method, frame)
+    kept = kept_numbers(explanation)
+    if frame is not None or number in kept or number in Footage(explanation):
+        return number
+    importance = explanation.importance(target, layer, method).nan_to_num(-1.0)
+    return max(kept, key=lambda candidate: float(importance[candidate]))
 
 
 def unseen_image(seen: NDArray[np.bool_]) -> Image.Image:
     """A grey veil with diagonal hatching over what the model never saw; clear elsewhere."""
-    height, width = seen.shape
+    return _unseen_image(seen.tobytes(), *seen.shape)
+
+
+@lru_cache(maxsize=4)  # all frames of a clip have the same borders
+def _unseen_image(seen: bytes, height: int, width: int) -> Image.Image:
     period = max(6, round(max(height, width) / 60))
     rows, columns = np.indices((height, width))
     lines = (rows + columns) % period < max(1, period // 6)
     rgba = np.empty((height, width, 4), np.uint8)
     rgba[...] = (52, 54, 58, 150)
     rgba[lines] = (150, 153, 158, 165)
-    rgba[seen] = 0
+    rgba[np.frombuffer(seen, np.bool_).reshape(height, width)] = 0
     return Image.fromarray(rgba)

@@ -1,4 +1,3 @@
-"use strict";
 (() => {
   const each = (root, selector, act) => root.querySelectorAll(selector).forEach(act);
 
@@ -9,13 +8,17 @@
     const stage = find(".stage > .frame");
     const choices = [...root.querySelectorAll(".choose [role=radio]")];
     const opacity = { heat: 65, pixels: 100 };
-    let target = data.first; // what was chosen, not what is previewed
+    let target = data.first; // what was chosen
+    let shown = target; // the same, or what is previewed
     let key = 0;
+    const marks = data.reading.length ? reading(root, data) : null;
+    const clip = data.clip ? player(root, data) : null;
+    const at = (peak) => `${peak[0]}, ${peak[1]}${clip ? ` · frame ${peak[2]}` : ""}`;
 
     function paint(frame, k, t) {
       const cell = data.cells[k][t];
       const heat = frame.querySelector(".heat");
-      heat.setAttribute("href", `#${data.id}-${k}-${t}`);
+      (heat.querySelector("use") || heat).setAttribute("href", `#${data.id}-${k}-${t}`);
       heat.dataset.kind = cell.kind;
       const peak = frame.querySelector(".peak");
       peak.hidden = !cell.peak;
@@ -26,6 +29,7 @@
       const plate = frame.querySelector(".plate");
       plate.hidden = !cell.note;
       plate.textContent = cell.note || "";
+      if (clip) clip.paint(frame, cell);
     }
 
     const slot = () => (data.cells[key][target].kind === "pixels" ? "pixels" : "heat");
@@ -39,6 +43,7 @@
     }
 
     function show(t) {
+      shown = t;
       const cell = data.cells[key][t];
       const chosen = data.targets[t];
       const { method, layer, summary } = data.maps[key];
@@ -47,12 +52,14 @@
       find(".chosen").textContent = chosen.label;
       find(".percent").textContent = chosen.percent || "–";
       find(".score").textContent = chosen.score;
-      find(".at").textContent = cell.peak ? cell.peak.join(", ") : "–";
+      find(".at").textContent = cell.peak ? at(cell.peak) : "–";
       const line = `“${chosen.label}”: ${method} at ${layer}${summary ? `, ${summary}` : ""}`;
       find(".says").textContent = line;
-      const where = cell.peak ? `; strongest at ${cell.peak.join(", ")}` : `; ${cell.note || "no peak"}`;
+      const where = cell.peak ? `; strongest at ${at(cell.peak)}` : `; ${cell.note || "no peak"}`;
       stage.querySelector("svg").setAttribute("aria-label", `${data.name}. Map for ${line}${where}`);
       legend(cell.kind);
+      if (marks) marks(t);
+      if (clip) clip.draw(cell);
       each(root, ".choose .word", (word, place) => {
         const span = chosen.kind === "word" ? null : chosen.span;
         word.classList.toggle("within", Boolean(span) && place >= span[0] && place < span[1]);
@@ -71,10 +78,13 @@
       show(t);
     }
 
+    const paintStrip = () =>
+      each(root, ".strip button", (button) => paint(button, key, Number(button.dataset.target)));
+
     function setKey(k) {
       key = k;
       const { method, layer } = data.maps[k];
-      each(root, ".strip button", (button) => paint(button, k, Number(button.dataset.target)));
+      paintStrip();
       each(root, ".compare button", (button) =>
         button.setAttribute("aria-pressed", String(Number(button.dataset.key) === k)));
       each(root, "[data-pick=method] input", (input) => {
@@ -90,7 +100,7 @@
       const slider = find(".opacity");
       show(target);
       slider.value = String(opacity[slot()]);
-      find("output").textContent = `${slider.value}%`;
+      find(".slider output").textContent = `${slider.value}%`;
     }
 
     function pick(kind, name) {
@@ -132,7 +142,7 @@
     find(".opacity").addEventListener("input", (event) => {
       opacity[slot()] = Number(event.target.value);
       root.style.setProperty(`--${slot()}`, String(event.target.value / 100));
-      find("output").textContent = `${event.target.value}%`;
+      find(".slider output").textContent = `${event.target.value}%`;
     });
     find(".peaks").addEventListener("change", (event) =>
       root.classList.toggle("no-peaks", !event.target.checked));
@@ -141,6 +151,7 @@
     find(".peaks").checked = true;
     setKey(0);
     choose(data.first);
+    if (clip) clip.start(() => { show(shown); paintStrip(); });
   }
 
   document.querySelectorAll("article.explanation").forEach(start);

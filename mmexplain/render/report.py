@@ -15,9 +15,20 @@ from mmexplain.explanation import Explanation
 from mmexplain.render.colors import DIVERGING, SEQUENTIAL, css_gradient
 from mmexplain.render.text import clean
 from mmexplain.render.view import view
+from mmexplain.render.whole import whole
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+
+TITLES = {
+    "caption": "Where the model looked, word by word",
+    "vqa": "Where the model looked for each answer",
+    "action": "When and where the model looked",
+}
+GENERAL = "Where the model looked"
+STYLES = ("report.css", "words.css", "player.css")
+SCRIPTS = ("words.js", "player.js", "report.js")
 
 
 def save_report(explanations: Sequence[Explanation], path: str | Path, title: str | None = None) -> Path:
@@ -36,13 +47,8 @@ def save_report(explanations: Sequence[Explanation], path: str | Path, title: st
     """
     path = Path(path)
     page = report_html(explanations, title)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        # Written beside and renamed, so that an interrupted save leaves no half page under the final name.
+    with whole(path) as partial:
         partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
     return path
 
 
@@ -55,11 +61,11 @@ def report_html(explanations: Sequence[Explanation], title: str | None = None) -
     if not explanations:
         raise InputError("a report needs at least one explanation")
     views = [view(explanation, place) for place, explanation in enumerate(explanations)]
-    script = _asset("report.js")
+    script = "\n".join(_asset(name) for name in SCRIPTS)
     return _template().render(
         title=clean(title) if title else _title(explanations),
         explanations=views,
-        style=_asset("report.css"),
+        style="\n".join(_asset(name) for name in STYLES),
         script=script,
         # The browser runs this script and no other, whatever a caption or a file name may hold.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -69,9 +75,7 @@ def report_html(explanations: Sequence[Explanation], title: str | None = None) -
 
 def _title(explanations: Sequence[Explanation]) -> str:
     tasks = {explanation.task for explanation in explanations}
-    if tasks == {"caption"}:
-        return "Where the model looked, word by word"
-    return "Where the model looked"
+    return TITLES.get(tasks.pop(), GENERAL) if len(tasks) == 1 else GENERAL
 
 
 def _asset(name: str) -> str:
@@ -80,7 +84,13 @@ def _asset(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_asset("report.html.j2"))
+    environment = Environment(
+        loader=FunctionLoader(_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")

@@ -8,6 +8,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+LONGEST = 5
+"""Decimals beyond which a number is written with a power of ten."""
+
 FAINTEST = 4.0
 """Words of probability e⁻⁴ (2 %) and less get the faintest colour."""
 
@@ -48,6 +51,16 @@ def percent(probability: float | None) -> str:
 def number(value: float) -> str:
     """A score to three significant digits; "–" where it is not a number."""
     return f"{value:.3g}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def signed(value: float, largest: float) -> str:
+    """A finite number with its sign, as precise as two significant digits of the ``largest`` of its kind: ``"+1.2"``,
+    ``"−0.3"``; ``"0"`` where that rounds to nothing."""
+    decimals = max(0, 1 - math.floor(math.log10(largest))) if largest > 0 else 0
+    if decimals > LONGEST:
+        return f"{value:+.0e}".replace("-", "−") if value else "0"
+    shown = f"{value:+.{decimals}f}"
+    return shown.replace("-", "−") if any(digit in "123456789" for digit in shown) else "0"
 
 
 def tone(probability: float | None) -> float | None:

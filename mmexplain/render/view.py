@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from mmexplain.explanation import Explanation
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import fit
 from mmexplain.methods import METHODS
 from mmexplain.render.encode import heat_uri, photo_uri
 from mmexplain.render.heat import Heat, heat
 from mmexplain.render.overlay import photo_image
 from mmexplain.render.text import clean, number, percent, rows, tone
+from mmexplain.render.view_clip import clip_cell, clip_view, pictures, reel
+from mmexplain.render.view_text import text_view
 
 PHOTO_SIDE = 1000
 HEAT_SIDE = 192
@@ -35,13 +37,22 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
     """The template's record of one explanation; ``place`` numbers it within the report."""
     height, width = explanation.geometry.original
     keys = list(explanation.maps)
-    cells = [[_cell(explanation, target, key.layer, key.method) for target in range(len(explanation))] for key in keys]
+    shown = None if explanation.geometry.frames is None else reel(explanation)
+    cells = [
+        [
+            _cell(explanation, target, key) if shown is None else clip_cell(explanation, target, key, shown)
+            for target in range(len(explanation))
+        ]
+        for key in keys
+    ]
     targets = [_target(explanation, target) for target in range(len(explanation))]
+    first = _first(targets, cells)
+    clip = None if shown is None else clip_view(explanation, shown, first)
     words, groups = _words(explanation, targets)
     source = explanation.picture.source
     return {
         "id": f"e{place}",
-        "name": clean(PurePath(source).name) if source else f"Photo {place + 1}",
+        "name": clean(PurePath(source).name) if source else f"{'Clip' if clip else 'Photo'} {place + 1}",
         "source": clean(source) if source else None,
         "task": clean(explanation.task),
         "model": clean(explanation.model),
@@ -49,12 +60,18 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
         "text": clean(explanation.text) if explanation.text else None,
         "width": width,
         "height": height,
-        "photo": photo_uri(photo_image(explanation), PHOTO_SIDE),
+        "photo": None if clip else photo_uri(photo_image(explanation), PHOTO_SIDE),
+        "clip": clip,
+        "pictures": [] if shown is None else pictures(explanation, shown),
+        "cover": f"e{place}-f{clip['start']}" if clip else f"e{place}-photo",
+        "mark": "?" if (explanation.text or "").rstrip().endswith("?") and "?" not in explanation.words[-1:] else "",
         "unseen": _unseen(explanation),
         "words": words,
         "spoken": any(word["target"] for word in words),
         "toned": any(word["target"] and word["target"]["tone"] is not None for word in words),
+        "reading": text_view(explanation),
         "groups": groups,
+        "every": _every(targets),
         "targets": targets,
         "maps": [
             {
@@ -68,10 +85,8 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
         "methods": [clean(method) for method in explanation.methods],
         "layers": [clean(layer) for layer in explanation.layers],
         "cells": cells,
-        "states": [
-            [{name: cell[name] for name in ("kind", "note", "peak", "peak_at")} for cell in row] for row in cells
-        ],
-        "first": _first(targets, cells),
+        "states": [[{name: value for name, value in cell.items() if name != "image"} for cell in row] for row in cells],
+        "first": first,
         "provenance": _provenance(explanation),
     }
 
@@ -95,11 +110,20 @@ def _target(explanation: Explanation, place: int) -> dict[str, Any]:
     }
 
 
+def _every(targets: list[dict[str, Any]]) -> str:
+    """What all targets are called together; a contrast counts as what it contrasts."""
+    kinds = {target["kind"] for target in targets} - {"contrast"}
+    return kinds.pop() if len(kinds) == 1 else "target"
+
+
 def _words(
     explanation: Explanation, targets: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The text word by word, each with its target if it has one, and all other targets grouped by kind."""
-    words: list[dict[str, Any]] = [{"text": clean(word), "target": None} for word in explanation.words]
+    unknown = explanation.provenance.get("unknown_words", [])
+    words: list[dict[str, Any]] = [
+        {"text": clean(word), "target": None, "unknown": word in unknown} for word in explanation.words
+    ]
     groups: dict[str, list[dict[str, Any]]] = {}
     for target in targets:
         place = target["span"][0] if target["span"] else -1
@@ -111,13 +135,13 @@ def _words(
     return words, [{"label": _GROUPS.get(kind, kind), "targets": listed} for kind, listed in groups.items()]
 
 
-def _cell(explanation: Explanation, target: int, layer: str, method: str) -> dict[str, Any]:
+def _cell(explanation: Explanation, target: int, key: MapKey) -> dict[str, Any]:
     """One map: its picture, where that lies over the photo (pixels of the original), and its peak."""
     height, width = explanation.geometry.original
-    pixels = method in explanation.pixel_methods
+    pixels = key.method in explanation.pixel_methods
     size = fit((height, width), PIXEL_SIDE if pixels else HEAT_SIDE)
-    shown = heat(explanation, target, layer, method, size=size)
-    peak = explanation.peak(target, layer, method)
+    shown = heat(explanation, target, key.layer, key.method, size=size)
+    peak = explanation.peak(target, key.layer, key.method)
     return {
         "kind": shown.kind,
         "note": shown.note,
@@ -174,14 +198,18 @@ def _first(targets: list[dict[str, Any]], cells: list[list[dict[str, Any]]]) -> 
 def _provenance(explanation: Explanation) -> list[tuple[str, str]]:
     height, width = explanation.geometry.original
     box = ", ".join(f"{edge:.0f}" for edge in explanation.geometry.visible)
+    taken, n_frames = explanation.geometry.frames, explanation.geometry.n_frames
+    size = f"{width} × {height} px"
     listed = [
         ("input", clean(explanation.picture.source or "given in memory")),
-        ("photo", f"{width} × {height} px; the model saw the box {box}"),
+        ("photo", f"{size}; the model saw the box {box}")
+        if taken is None
+        else ("clip", f"{size}, {n_frames} frames; the model saw {len(set(taken))} of them inside the box {box}"),
         ("task", clean(explanation.task)),
         ("model", clean(explanation.model)),
         ("layers", clean(", ".join(explanation.layers))),
         ("methods", clean(", ".join(explanation.methods))),
         ("time", f"{explanation.seconds:.2f} s"),
     ]
-    taken = {name for name, _ in listed}
-    return listed + [row for row in rows(explanation.provenance) if row[0] not in taken]
+    told = {name for name, _ in listed}
+    return listed + [row for row in rows(explanation.provenance) if row[0] not in told]

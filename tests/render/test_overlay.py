@@ -154,10 +154,3 @@ def test_half_precision_maps(make, dtype) -> None:
     explanation = make()
     explanation.maps[explanation.key()] = explanation.maps[explanation.key()].to(dtype)
     assert heat(explanation, 1).values.max() == 1
-
-
-def test_clips_are_refused_in_one_line(make) -> None:
-    explanation = make()
-    explanation.geometry = explanation.geometry.sample((0, 2), 4)
-    with pytest.raises(InputError, match="clip"):
-        overlay(explanation, 0)

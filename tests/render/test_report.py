@@ -4,62 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mmexplain.errors import InputError
 from mmexplain.explanation import MapKey, Picture
 from mmexplain.render import notebook_html, report_html, save_report
 from mmexplain.targets import Target
+from tests.render.page import Page, decode
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
-
-
-class Page(HTMLParser):
-    """Every element with its attributes, and the text of scripts."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.scripts: list[tuple[dict[str, str], str]] = []
-        self._inside = False
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs) -> None:
-        found = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, found))
-        self._inside = tag == "script"
-        if self._inside:
-            self.scripts.append((found, ""))
-
-    def handle_endtag(self, tag) -> None:
-        self._inside = False
-
-    def handle_data(self, data) -> None:
-        if self._inside:
-            attributes, text = self.scripts[-1]
-            self.scripts[-1] = (attributes, text + data)
-
-    def of(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def with_class(self, name: str) -> list[dict[str, str]]:
-        return [attributes for _, attributes in self.elements if name in attributes.get("class", "").split()]
-
-    def data(self) -> list[dict]:
-        return [json.loads(text) for attributes, text in self.scripts if "data" in attributes.get("class", "")]
-
-
-def decode(uri: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
 
 
 def test_every_target_and_method_has_its_picture(make) -> None:

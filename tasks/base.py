@@ -134,6 +134,26 @@ class Task(ABC):
     def default_layer(self) -> str:
         """Dotted name of the layer that is explained when the user names none."""
 
+    def text_layer(self) -> str | None:
+        """Dotted name of the module that embeds the text: called once in :meth:`decode`, it puts out ``[R, T, D]``, a
+        vector for each of T places. None: the model reads no text.
+        """
+        return None
+
+    def text_places(self, target: Target, count: int) -> Sequence[int]:
+        """Where the words stand that were read before a target was said.
+
+        Args:
+            target: one of those that the text's Choice holds.
+            count: words of the text: of ``Choice.words`` for its input.
+
+        Returns:
+            For the first word, the second, and so on: its place among the T of :meth:`text_layer`. Shorter than
+            ``count`` where the last words were not read. Other places (a start token, padding) stay as they are when
+            words are taken away. Here: every word, at its own number, as in a question.
+        """
+        return range(count)
+
     def provenance(self) -> dict[str, Any]:
         """What an explanation's record should tell of the task, as plain JSON-able values."""
         return {}

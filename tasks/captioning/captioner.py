@@ -50,10 +50,19 @@ class CaptionerAdapter(nn.Module):
 
     Keep the wrapped model as an attribute, so that its layers can be named; set ``vocabulary``; write :meth:`encode`
     and :meth:`decode`. The scores are differentiated with respect to layers that run inside :meth:`encode`. Override
-    :meth:`generate` to search the way your model does.
+    :meth:`generate` to search the way your model does. To have the words explained that led to each word, name what
+    embeds them.
+
+    Attributes:
+        vocabulary: the words that the model knows.
+        embedding: dotted name of the module, called once in :meth:`decode`, that embeds the words said before; it puts
+            out ``[R, places, size]``. None if what each word added is never asked for.
+        first_word: the place among these where a caption's first word stands: 1 after a start token, 0 without one.
     """
 
     vocabulary: Words
+    embedding: str | None = None
+    first_word: int = 1
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:

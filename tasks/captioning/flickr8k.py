@@ -44,12 +44,16 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo: its file name, its split (train, dev or test), 5 captions and the same 5 as annotated sentences."""
+    """One photo: its file name, its split (train, dev or test), 5 captions and the same 5 as annotated sentences.
+
+    ``size`` is the original's width and height in pixels, None where it is not known.
+    """
 
     file: str
     split: str
     captions: tuple[str, ...]
     sentences: tuple[Sentence, ...]
+    size: tuple[int, int] | None = None
 
 
 def _sentence(entity: dict[str, list[object]], boxes: dict[str, tuple[Box, ...]]) -> Sentence:
@@ -82,7 +86,7 @@ def load_annotations(root: Path) -> list[Photo]:
                 for chain, corners in record["boxes"].items()
             }
             sentences = tuple(_sentence(entity, boxes) for entity in record["entities"])
-            photos.append(Photo(record["file"], record["split"], tuple(record["captions"]), sentences))
+            photos.append(Photo(record["file"], record["split"], tuple(record["captions"]), sentences, (w, h)))
     return photos
 
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mmexplain.tasks.zoo
+import torch
+
 from mmexplain.errors import ModelError, did_you_mean
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.captioning.encoder import MEAN, STD
 from mmexplain.tasks.captioning.task import Captioning
 from mmexplain.tasks.captioning.weights import ARCHITECTURES, load_captioner
+from mmexplain.tasks.zoo import zoo_path
 
-ZOO = Path(next(iter(mmexplain.tasks.zoo.__path__)))
 DEFAULT_CAPTIONER = "show-attend-tell"
 
 
-def zoo_path(model_id: str) -> Path:
-    """Where the bundled weights of that name lie."""
-    return ZOO / f"{model_id.replace('-', '_')}.safetensors"
-
-
-def load_captioner_task(model: str = DEFAULT_CAPTIONER) -> Captioning:
+def load_captioner_task(model: str = DEFAULT_CAPTIONER, device: torch.device | str = "cpu") -> Captioning:
     """A bundled captioner by its id, or one saved by the training command by its path.
 
     Photos are squashed to the model's square, as in training: nothing of them stays unseen.
@@ -35,7 +31,7 @@ def load_captioner_task(model: str = DEFAULT_CAPTIONER) -> Captioning:
     if not path.is_file():
         hint = did_you_mean(model, ARCHITECTURES)
         raise ModelError(f"no captioner {model!r}: give {' or '.join(ARCHITECTURES)}, or a .safetensors file{hint}")
-    captioner = load_captioner(path)
+    captioner = load_captioner(path).to(device)
     size = captioner.input_size
     preprocess = Preprocess(resize=(size, size), mean=MEAN, std=STD)
     return Captioning(captioner, preprocess, layer="encoder.smooth", model_id=model, weights=path)

@@ -38,6 +38,9 @@ class ShowAndTell(nn.Module):
     architecture = "show-and-tell"
     input_size: int = 288
     """Side of the photos that the model was trained on."""
+    embedding = "embed"
+    first_word = 1
+    """Place of a caption's first word among those that ``embedding`` puts out: the start token stands before it."""
 
     def __init__(self, vocabulary: Vocabulary, embedding: int = 512, hidden: int = 512) -> None:
         super().__init__()

@@ -52,6 +52,9 @@ class ShowAttendTell(nn.Module):
     architecture = "show-attend-tell"
     input_size: int = 288
     """Side of the photos that the model was trained on."""
+    embedding = "embed"
+    first_word = 1
+    """Place of a caption's first word among those that ``embedding`` puts out: the start token stands before it."""
 
     def __init__(
         self,

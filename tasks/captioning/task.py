@@ -88,6 +88,18 @@ class Captioning(PhotoTask):
             self._layer = suggest(self.model, lambda: self.captioner.encode(empty), self.preprocess.size)
         return self._layer
 
+    def text_layer(self) -> str | None:
+        """What embeds the words said before, if the captioner names it."""
+        layer: str | None = getattr(self.captioner, "embedding", None)
+        return layer
+
+    def text_places(self, target: Target, count: int) -> Sequence[int]:
+        """The words before a word or a phrase; for a whole caption, whose words lead to each other and to its end, all
+        of them."""
+        first = getattr(self.captioner, "first_word", 1)
+        read = count if target.kind == "caption" else target.index or 0
+        return range(first, first + read)
+
     def provenance(self) -> dict[str, Any]:
         """The model's class, what was done to the photo, and the sha256 of the weights' file if there was one."""
         weights = {} if self._weights is None else {"weights_sha256": self._weights}
@@ -105,8 +117,11 @@ class Captioning(PhotoTask):
         return self._contrasted(output, targets, normalize=True)
 
     def probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
-        """Probabilities ``[R, K]``: of a span the product of its words', of a contrast that of what was said."""
-        return self._sum_of_steps(output, targets, normalize=True).exp()
+        """Probabilities ``[R, K]``: of a span the product of its words', of a contrast that of what was said if it is
+        that or the other."""
+        found = self._contrasted(output, targets, normalize=True)
+        contrasts = torch.tensor([[target.versus is not None for target in row] for row in targets])
+        return torch.where(contrasts.to(found.device), found.sigmoid(), found.exp())
 
     def logits(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Logits over the vocabulary ``[R, K, V]`` at each target's (first) word."""
@@ -183,7 +198,7 @@ class Captioning(PhotoTask):
             score: what to differentiate for a word: its logit or its log-probability.
             beam: width of the search.
             max_length: most words that the model may say.
-            options: ``layers``, ``methods``, ``strategy`` …: see :func:`mmexplain.explain`.
+            options: ``layers``, ``methods``, ``text``, ``strategy`` …: see :func:`mmexplain.explain`.
 
         Returns:
             An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.

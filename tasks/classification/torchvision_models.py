@@ -43,7 +43,7 @@ def load(name: str, version: str | None, model_id: str) -> Classifier:
     own_labels: list[str] | None = None
     if version is None or version in published.__members__:
         weights = published.DEFAULT if version is None else published[version]
-        state, source = _download(weights, model_id), str(weights.url)
+        state, source = download_weights(weights, model_id), str(weights.url)
     elif Path(version).suffix or Path(version).exists():
         state, source = read_state(version), version
         own_labels = read_card(version).get("labels")
@@ -75,7 +75,12 @@ def build(name: str, state: Mapping[str, Tensor], source: str) -> tuple[nn.Modul
     return build_and_fit(lambda **more: get_model(name, weights=None, **options, **more), state, source, PREFIX + name)
 
 
-def _download(weights: Any, model_id: str) -> dict[str, Tensor]:
+def download_weights(weights: Any, model_id: str) -> dict[str, Tensor]:
+    """The published ``weights`` (a member of torchvision's enums) by name, from its cache or from the network.
+
+    Raises:
+        ModelError: there is no way to download them.
+    """
     url = str(weights.url)
     if not Path(get_dir(), "checkpoints", url.rsplit("/", 1)[-1]).is_file():
         require_network(url, model_id)

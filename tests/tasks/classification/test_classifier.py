@@ -86,9 +86,14 @@ def test_a_contrast_is_the_difference_of_two_classes(classifier, photo):
     contrast = classifier.explain(photo, "dog", versus="cat")
     assert contrast.targets[0].label == "dog rather than cat"
     torch.testing.assert_close(contrast.scores[0], both.scores[0] - both.scores[1])
-    torch.testing.assert_close(contrast.probabilities[0], both.probabilities[0])
+    torch.testing.assert_close(contrast.probabilities[0], both.probabilities[0] / both.probabilities.sum())
     mixed = classifier.explain(photo, ["cat", classifier.contrast("dog", "cat")])
     torch.testing.assert_close(mixed.scores, torch.stack([both.scores[1], contrast.scores[0]]))
+    pairs = classifier.explain(photo, "cat", versus=[("dog", "cat")])
+    assert pairs.targets == mixed.targets and torch.equal(pairs.scores, mixed.scores)
+    assert classifier.explain([photo, photo], versus=[("dog", "cat")])[1].targets == contrast.targets
+    with pytest.raises(InputError, match="one class for all targets, or pairs of them"):
+        classifier.explain(photo, "cat", versus=("dog", "cat"))
     with pytest.raises(TargetError, match="'dog' cannot be held against itself"):
         classifier.explain(photo, "dog", versus=1)
 

@@ -1,0 +1,182 @@
+"""Visual question answering: the model's own answers and those it is made to consider, over one photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from mmexplain.errors import InputError, TargetError
+from mmexplain.explainer import explain
+from mmexplain.explanation import Explanation
+from mmexplain.preprocess import Preprocess
+from mmexplain.problem import Choice
+from mmexplain.taps import suggest
+from mmexplain.targets import Kind, Target
+from mmexplain.tasks.base import PhotoTask
+from mmexplain.tasks.captioning.checkpoint import sha256
+from mmexplain.tasks.labels import Labels
+from mmexplain.tasks.outcomes import Name, OutcomeTask, ScoreName, listed
+from mmexplain.tasks.vqa.answering import VQAOutput
+from mmexplain.tasks.vqa.tokens import tokenize_question
+
+
+class VQA(OutcomeTask, PhotoTask):
+    """A model that chooses an answer to a question on a photo.
+
+    The score of an answer is its logit before the softmax; of a contrast of two, the difference. All answers come from
+    one pass of the model's head.
+
+    Args:
+        answerer: one of the bundled models, or a user's :class:`~mmexplain.tasks.vqa.adapter.VQAAdapter`.
+        preprocess: photo → tensor, with its geometry.
+        layer: layer to explain by default; found by a look at the encoder if None.
+        model_id: name of the model in what is shown and saved.
+        weights: file that the model came from, for the record of what was explained.
+    """
+
+    name: ClassVar[str] = "vqa"
+    kind: ClassVar[Kind] = "answer"
+    numbered: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        answerer: nn.Module,
+        preprocess: Preprocess,
+        *,
+        layer: str | None = None,
+        model_id: str | None = None,
+        weights: Path | None = None,
+    ) -> None:
+        self.model = answerer
+        self.answerer = cast(Any, answerer)
+        self.preprocess = preprocess
+        self.model_id = model_id if model_id is not None else type(answerer).__name__
+        # An answer is the whole of what the model can say: "red" is not short for "red and white".
+        self.labels = Labels(self.answerer.answers, noun=("answer", "answers"), whole=True)
+        self._layer = layer
+        self._weights = None if weights is None else sha256(weights)
+
+    # -- the model --------------------------------------------------------------------------------------------------
+
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Features of the photos, ``[B, ...]``."""
+        features: Tensor = self.answerer.encode(inputs["image"])
+        return features
+
+    def decode(self, features: Tensor, context: dict[str, Tensor]) -> VQAOutput:
+        """Answers to the questions ``context["question"] [R, T]``."""
+        output = self.answerer.decode(features, context["question"])
+        return VQAOutput(output) if isinstance(output, Tensor) else output
+
+    def outcomes(self, output: VQAOutput) -> Tensor:
+        """Logits ``[R, A]``."""
+        return output.logits
+
+    def attention(self, output: VQAOutput, targets: Sequence[Sequence[Target]]) -> Tensor | None:
+        """The model's own attention ``[R, K, h, w]``, the same for every answer; None without attention."""
+        if output.attention is None:
+            return None
+        return output.attention[:, None].expand(-1, len(targets[0]), -1, -1)
+
+    def default_layer(self) -> str:
+        """The last layer of the encoder that still has a grid, found by running it once on an empty photo."""
+        if self._layer is None:
+            empty = self.empty()
+            self._layer = suggest(self.model, lambda: self.answerer.encode(empty), self.preprocess.size)
+        return self._layer
+
+    def text_layer(self) -> str | None:
+        """The embedding of the question's words."""
+        layer: str | None = getattr(self.answerer, "embedding", "embed")
+        return layer
+
+    def provenance(self) -> dict[str, Any]:
+        """The model's class, what was done to the photo, and the sha256 of the weights' file if there was one."""
+        weights = {} if self._weights is None else {"weights_sha256": self._weights}
+        return {**super().provenance(), **weights}
+
+    # -- explaining -------------------------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        images: Any,
+        question: str | Sequence[str],
+        answers: Name | Sequence[Name] = (),
+        *,
+        versus: Sequence[tuple[Name, Name]] = (),
+        top: int | None = None,
+        score: ScoreName = "logit",
+        text: str | Sequence[str] = (),
+        **options: Any,
+    ) -> Any:
+        """A map for every answer over each photo and, if asked for, what each word of the question added to it.
+
+        Args:
+            images: one photo, or a list of photos.
+            question: what is asked; for a list of photos, one for all of them or one for each.
+            answers: answers that the model is made to consider.
+            versus: pairs of answers; each adds the contrast of the two.
+            top: how many of the model's own answers are explained besides, the likeliest first. None means one.
+            score: what to differentiate: an answer's logit or its log-probability.
+            text: methods for the question's words, or ``"all"``; each answer then costs some passes of the head.
+            options: ``layers``, ``methods``, ``strategy`` …: see :func:`mmexplain.explain`.
+
+        Returns:
+            An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
+
+        Raises:
+            TargetError: an answer that the model cannot give; the closest are offered.
+            InputError, LayerError, MethodError, ModelError, DeviceError.
+        """
+        several = isinstance(images, (list, tuple))
+        count = len(images) if several else 1
+        if question is None:
+            raise InputError("there is no question; ask something, such as 'what is the dog doing'")
+        questions = [question] * count if isinstance(question, str) else list(question)
+        if len(questions) != count:
+            raise InputError(f"{len(questions)} question(s) for {count} photo(s): give one for all, or one for each")
+        forced = [self.target(answer) for answer in listed(answers)]
+        forced += [self.contrast(answer, other) for answer, other in versus]
+        own = 1 if top is None else top
+        if own < 0 or not (own or forced):
+            raise TargetError("no answer to explain: name one (--answer), or let the model give its own (--top 1)")
+        tokenized = [tokenize_question(self.answerer, asked) for asked in questions]
+        batch = self.prepare(images)
+        batch.context["question"] = self._padded([asked.tokens for asked in tokenized])
+
+        def choose(features: Tensor) -> Choice:
+            logits = self.outcomes(self.decode(features, batch.context))
+            likeliest = self.top(logits, own) if own else [[] for _ in questions]
+            rows = [list(dict.fromkeys([*row, *forced])) for row in likeliest]
+            return Choice(rows, texts=questions, words=[asked.words for asked in tokenized])
+
+        found: list[Explanation] = explain(self, batch, choose, score=self.score_named(score), text=text, **options)
+        for explanation, asked in zip(found, tokenized, strict=True):
+            if asked.unknown:
+                explanation.provenance["unknown_words"] = asked.unknown
+        return found if several else found[0]
+
+    def target(self, name: Name) -> Target:
+        """The answer that a name means.
+
+        Raises:
+            TargetError: the model cannot give it; the closest ones are offered.
+        """
+        try:
+            return super().target(name)
+        except TargetError as error:
+            if isinstance(name, str) and name.strip().casefold() in ("yes", "no"):
+                raise TargetError(
+                    f"{error}: it was not taught to say yes or no; ask what, who, where or how many"
+                ) from None
+            raise
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """``[B, T]`` token numbers, padded at the end."""
+        longest = max(map(len, rows))
+        pad = self.answerer.vocabulary.pad if hasattr(self.answerer, "vocabulary") else self.answerer.pad
+        return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=self.device)

@@ -16,6 +16,8 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from mmexplain.commands.acting import action
+from mmexplain.commands.answering import vqa
 from mmexplain.commands.explaining import caption, classify
 from mmexplain.commands.listing import layers, methods, models
 from mmexplain.commands.options import examples
@@ -92,7 +94,9 @@ class Verbs(click.Group):
     epilog=examples(
         "mmexplain demo                  a report on sample photos",
         "mmexplain caption photo.jpg     a caption, and a map for each of its words",
+        'mmexplain vqa photo.jpg "what is the dog doing"    an answer, and a map for each you name',
         "mmexplain classify photo.jpg    the likeliest classes, and a map for each",
+        "mmexplain action clip.mp4       the likeliest actions, and maps over space and time",
         "mmexplain caption --help        every verb has help of its own",
     ),
 )
@@ -101,7 +105,7 @@ def cli() -> None:
     """See where a vision-language model looked, for every thing it said."""
 
 
-for _verb in (caption, classify, methods, models, layers, demo):
+for _verb in (caption, vqa, classify, action, methods, models, layers, demo):
     cli.add_command(_verb)
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 from mmexplain.cli import cli
 
 CLASSES = ["square", "stripe", "cloud"]
+ANSWERS = ["red", "yellow", "ice cream"]
+ACTIONS = ["jumping", "falling", "sitting still"]
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog", "cat", "runs", "red", "frisbee", "on", "grass"]
 
 
@@ -82,6 +84,34 @@ def save_captioner(path: Path, poison: bool = False) -> None:
         if poison:
             model.l_o.weight[5, 0] = torch.nan
     save(path, model, {"input_size": 96, "architecture": model.architecture})
+
+
+def save_answerer(path: Path, poison: bool = False) -> None:
+    """An untrained co-attention model with tiny layers over a whole encoder; ``poison`` makes its logits NaN."""
+    from mmexplain.tasks.captioning.vocabulary import Vocabulary
+    from mmexplain.tasks.vqa.coattention import CoAttention
+    from mmexplain.tasks.vqa.weights import save_vqa
+
+    torch.manual_seed(0)
+    model = CoAttention(Vocabulary(WORDS), ANSWERS, size=8, attention=4)
+    if poison:
+        with torch.no_grad():
+            model.output.weight[0, 0] = torch.nan
+    save_vqa(path, model, {"input_size": 96, "architecture": model.architecture})
+
+
+def save_mover(path: Path, poison: bool = False) -> None:
+    """Untrained weights of a narrow C3D, with a card that names the architecture; ``poison`` makes its logits NaN."""
+    from safetensors.torch import save_file
+
+    from mmexplain.tasks.action.c3d import C3D
+
+    torch.manual_seed(0)
+    state = {name: value * 3 for name, value in C3D(len(ACTIONS), (4, 4, 5, 5, 6, 6, 7, 8, 9, 10)).state_dict().items()}
+    if poison:
+        state["fc8.weight"][0, 0] = torch.nan
+    save_file(state, path)
+    write_card(path, {"architecture": "c3d", "labels": ACTIONS})
 
 
 def write_card(path: Path, card: dict[str, Any]) -> None:

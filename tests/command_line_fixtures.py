@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import picture, save_captioner, save_classifier
+from tests.command_line import picture, save_answerer, save_captioner, save_classifier, save_mover
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,31 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("captioner") / "eight.safetensors"
     save_captioner(path)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def answerer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """``--model`` of a VQA model of three answers."""
+    path = tmp_path_factory.mktemp("answerer") / "three.safetensors"
+    save_answerer(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def mover(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """``--model`` of an action model of three actions that sees 16 frames."""
+    path = tmp_path_factory.mktemp("mover") / "three.safetensors"
+    save_mover(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GIF of 20 frames: the photo, growing brighter, at ten frames a second."""
+    path = tmp_path_factory.mktemp("clip") / "clip.gif"
+    first, *others = (picture().point(lambda value, n=n: min(255, value + 5 * n)) for n in range(20))
+    first.save(path, save_all=True, append_images=others, duration=100)
+    return path
 
 
 @pytest.fixture(params=["caption", "classify"])

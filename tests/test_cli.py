@@ -15,6 +15,7 @@ import pytest
 from mmexplain.cli import cli
 from mmexplain.explanation import Explanation
 from mmexplain.methods.registry import METHODS
+from mmexplain.methods.text import TEXT_METHODS
 from mmexplain.tasks.registry import load
 from tests.command_line import (
     one_line,
@@ -26,7 +27,7 @@ from tests.command_line import (
 pytest_plugins = ["tests.command_line_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
-VERBS = ("caption", "classify", "methods", "models", "layers", "demo")
+VERBS = ("caption", "vqa", "classify", "action", "methods", "models", "layers", "demo")
 
 
 # -- help -------------------------------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def test_the_record_has_the_promised_shape_for_every_task(photo: Path, classifie
         assert (found["task"], found["model"], found["input"], found["files"]) == (verb, model, str(photo), [])
         assert found["seconds"] > 0
         for target in found["targets"]:
-            assert list(target) == list(TARGET)
+            assert list(target) == [*TARGET, *(["words"] if verb == "caption" else [])]
             assert all(isinstance(target[name], kind) for name, kind in TARGET.items())
             assert target["peak"] is None or (0 <= target["peak"][0] < 160 and 0 <= target["peak"][1] < 120)
         assert {target["method"] for target in found["targets"]} == {"gradcam", "gradcam++"}
@@ -169,8 +170,9 @@ def test_a_person_sees_the_caption_a_table_and_the_report(photo: Path, captioner
 
 
 def test_methods_and_models_are_listed() -> None:
-    listed = [line.split()[0] for line in run("methods").stdout.splitlines()[1:]]
-    assert listed == list(METHODS)
+    maps, _, texts = run("methods").stdout.partition("\n\n")
+    assert [line.split()[0] for line in maps.splitlines()[1:]] == list(METHODS)
+    assert [line.split()[0] for line in texts.splitlines()[1:]] == list(TEXT_METHODS)
     listed = [line.split()[0] for line in run("models").stdout.splitlines()[1:]]
     assert {"efficientnet-lite0", "show-attend-tell", "torchvision:NAME"} <= set(listed)
 

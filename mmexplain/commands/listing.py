@@ -9,6 +9,7 @@ import click
 
 from mmexplain.commands.options import device_option, examples
 from mmexplain.commands.progress import working
+from mmexplain.errors import ModelError
 
 EMPTY = (640, 480)
 """Width and height of the photo on which layers are listed; most models crop it to a size of their own."""
@@ -16,23 +17,38 @@ EMPTY = (640, 480)
 
 @click.command(short_help="List the methods.", epilog=examples("mmexplain methods"))
 def methods() -> None:
-    """List the methods that make maps: what each needs, what it costs and where it was published."""
+    """List the methods: what each needs and where it was published; first those that make maps (--method), then those
+    that tell which words of a text counted (--text)."""
     from mmexplain.commands.tables import console, plain_table
     from mmexplain.methods.registry import DEFAULT_METHOD, METHODS
+    from mmexplain.methods.text import TEXT_METHODS
 
     table = plain_table("method", "what it shows", "needs", "paper", whole=("method",))
     for method in METHODS.values():
         default = " (default)" if method.name == DEFAULT_METHOD else ""
         table.add_row(method.name, method.summary + default, method.needs, method.paper)
     console().print(table)
+    console().print()
+    table = plain_table("text method", "what it shows", "formula", "paper", whole=("text method",))
+    for text_method in TEXT_METHODS.values():
+        table.add_row(text_method.name, text_method.summary, text_method.formula, text_method.paper)
+    console().print(table)
 
 
-@click.command(
-    short_help="List the models.",
-    epilog=examples("mmexplain models", "mmexplain classify photo.jpg --model torchvision:resnet50"),
+@click.group(
+    short_help="List the models, or pull one.",
+    invoke_without_command=True,
+    epilog=examples(
+        "mmexplain models",
+        "mmexplain models pull i3d-kinetics400",
+        "mmexplain classify photo.jpg --model torchvision:resnet50",
+    ),
 )
-def models() -> None:
-    """List the models that --model takes."""
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the models that --model takes; 'pull' fetches one that does not come with the package."""
+    if context.invoked_subcommand is not None:
+        return
     from mmexplain.commands.tables import console, plain_table
     from mmexplain.tasks.registry import DEFAULTS
     from mmexplain.tasks.registry import models as known_models
@@ -48,6 +64,31 @@ def models() -> None:
     console().print(table)
 
 
+@models.command(short_help="List what a model can say.", epilog=examples("mmexplain models labels deeper-lstm-norm-i"))
+@click.argument("model", metavar="ID|PATH")
+def labels(model: str) -> None:
+    """List the classes, answers or actions of a model, one a line: what --target and --answer take."""
+    with working("loading the model"):
+        from mmexplain.tasks.registry import load
+
+        found = getattr(load(model, device="cpu"), "labels", None)
+    if found is None:
+        raise ModelError(f"{model!r} has no list of what it can say: a captioner says words, others may have no names")
+    for label in found:
+        click.echo(label)
+
+
+@models.command(short_help="Fetch the weights of a model.", epilog=examples("mmexplain models pull i3d-kinetics400"))
+@click.argument("model", metavar="ID")
+def pull(model: str) -> None:
+    """Fetch the weights of the model ID into the user's cache, once; a second time does nothing."""
+    from mmexplain.tasks.registry import pull as pull_weights
+
+    with working(f"fetching {model}") as say:
+        path = pull_weights(model, say)
+    click.echo(f"{model}: {path}")
+
+
 @click.command(
     short_help="List the layers of a model.",
     epilog=examples("mmexplain layers --model efficientnet-lite0", "mmexplain layers --model torchvision:vgg16 --all"),
@@ -58,7 +99,7 @@ def models() -> None:
 def layers(model: str, everything: bool, device: str) -> None:
     """List the layers of a model that --layer takes, in the order in which they run.
 
-    OUTPUT is the shape that the layer puts out for one photo, MAP the grid of places that it is read as.
+    OUTPUT is the shape that the layer puts out for one photo or clip, MAP the grid of places that it is read as.
     """
     with working("loading the model") as say:
         from mmexplain.commands.tables import console, plain_table
@@ -88,11 +129,14 @@ def layers(model: str, everything: bool, device: str) -> None:
 
 
 def _trace(task: Any) -> list[Any]:
-    """Every layer as it ran on an empty photo."""
+    """Every layer as it ran on an empty photo, or on an empty clip."""
     from PIL import Image
 
     from mmexplain.taps import trace
 
+    if hasattr(task, "frames"):
+        empty = task.empty()
+        return trace(task.model, lambda: task.model(empty), empty.shape[2:])
     batch = task.prepare(Image.new("RGB", EMPTY, "grey"))
     (image,) = (value for value in batch.inputs.values() if value.is_floating_point() and value.ndim >= 4)
     return trace(task.model, lambda: task.encode(batch.inputs), image.shape[2:])

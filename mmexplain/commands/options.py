@@ -22,7 +22,7 @@ class Request:
     """What every explaining verb is told.
 
     Attributes:
-        image: path of the photo.
+        source: path of the photo or the video.
         model: identifier or path; None for the verb's default.
         methods: names from the registry;
         layers: dotted names or globs; none for the model's default.
@@ -31,7 +31,7 @@ class Request:
         as_json: print the record of the result instead of a table.
     """
 
-    image: str
+    source: str
     model: str | None
     methods: tuple[str, ...]
     layers: tuple[str, ...]
@@ -47,45 +47,76 @@ device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )
 
-_OPTIONS = (
-    click.argument("image", metavar="IMAGE"),
-    model_option,
-    click.option(
-        "--method",
-        "methods",
-        metavar="NAME",
-        multiple=True,
-        default=("gradcam",),
-        show_default=True,
-        help="Repeatable; see 'mmexplain methods'.",
-    ),
-    click.option(
-        "--layer",
-        "layers",
-        metavar="NAME",
-        multiple=True,
-        help="Repeatable; a dotted name or a glob, see 'mmexplain layers'.  [default: the model's last grid]",
-    ),
-    device_option,
-    click.option(
-        "--out",
-        metavar="FILE|DIR",
-        help="FILE.html (report), FILE.png (figure), FILE.safetensors (raw maps), or a folder for all of them.  "
-        "[default: IMAGE.mmexplain.html in the current folder; nothing with --json]",
-    ),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
+score_option = click.option(
+    "--score",
+    type=click.Choice(["logit", "log-probability"]),
+    default="logit",
+    show_default=True,
+    help="What is differentiated.",
 )
 
 
-def explaining_options(command: Command) -> Command:
-    """Give a verb the shared options, handed over as one :class:`Request`."""
+def text_option(default: str) -> Callable[[Command], Command]:
+    """``--text``, with what it is when it is left out."""
+    return click.option(
+        "--text",
+        "text",
+        metavar="NAME",
+        multiple=True,
+        default=(default,),
+        show_default=True,
+        help="How the words that the model read are explained: see 'mmexplain methods'; 'all', or 'none'. Repeatable.",
+    )
 
-    @wraps(command)
-    def wrapped(**options: Any) -> Any:
-        request = Request(**{field.name: options.pop(field.name) for field in fields(Request)})
-        return command(request, **options)
 
-    decorated: Command = wrapped
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated
+def _options(source: str) -> tuple[Callable[[Command], Command], ...]:
+    figure = "figure" if source == "IMAGE" else "film strip), FILE.mp4 or FILE.gif (overlay"
+    return (
+        click.argument("source", metavar=source),
+        model_option,
+        click.option(
+            "--method",
+            "methods",
+            metavar="NAME",
+            multiple=True,
+            default=("gradcam",),
+            show_default=True,
+            help="Repeatable; see 'mmexplain methods'.",
+        ),
+        click.option(
+            "--layer",
+            "layers",
+            metavar="NAME",
+            multiple=True,
+            help="Repeatable; a dotted name or a glob, see 'mmexplain layers'.  [default: the model's last grid]",
+        ),
+        device_option,
+        click.option(
+            "--out",
+            metavar="FILE|DIR",
+            help=f"FILE.html (report), FILE.png ({figure}), FILE.safetensors (raw maps), or a folder for all of them.  "
+            f"[default: {source}.mmexplain.html in the current folder; nothing with --json]",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
+    )
+
+
+def explaining_options(source: str) -> Callable[[Command], Command]:
+    """Give a verb the shared options, handed over as one :class:`Request`.
+
+    Args:
+        source: what the verb explains, as its help calls it: IMAGE or VIDEO.
+    """
+
+    def decorator(command: Command) -> Command:
+        @wraps(command)
+        def wrapped(**options: Any) -> Any:
+            request = Request(**{field.name: options.pop(field.name) for field in fields(Request)})
+            return command(request, **options)
+
+        decorated: Command = wrapped
+        for option in reversed(_options(source)):
+            decorated = option(decorated)
+        return decorated
+
+    return decorator

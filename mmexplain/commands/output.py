@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mmexplain.explanation import Explanation
+    from mmexplain.render.footage import Footage
 
 REPORT = "report.html"
+STRIP = "filmstrip.png"
 SUFFIXES = (".html", ".png", ".safetensors")
+CLIP_SUFFIXES = (*SUFFIXES, ".mp4", ".gif")
 MARK = "mmexplain"
 _OURS = (MARK.encode(), b"matplotlib")
 _HEAD = 65536
@@ -32,25 +35,30 @@ class Destination:
 
     Args:
         out: file or folder; a name without a suffix, or with a slash at its end, is a folder, made if needed.
-        photo: the photo that is explained, which must survive.
+        source: the photo or the clip that is explained, which must survive.
+        clip: it is a clip, which can be written as one too.
 
     Raises:
         InputError: the kind of file is unknown, its folder is missing or closed, or a file that is not ours is there.
     """
 
-    def __init__(self, out: str, photo: str | None = None) -> None:
+    def __init__(self, out: str, source: str | None = None, clip: bool = False) -> None:
         self.path = Path(out)
-        self.photo = photo
+        self.source = source
+        self.kind = "clip" if clip else "photo"
+        suffixes = CLIP_SUFFIXES if clip else SUFFIXES
         self.is_folder = self.path.is_dir() or out.endswith(("/", os.sep)) or not self.path.suffix
         if self.is_folder:
             if self.path.exists() and not self.path.is_dir():
                 raise InputError(f"cannot write into {out!r}: it is a file; name a folder, or FILE{SUFFIXES[0]}")
+            if source is not None and self.path.exists() and self.path.samefile(source):
+                raise InputError(f"{out!r} is the {self.kind}'s own folder; write to another")
             _require_writable(next(folder for folder in (self.path, *self.path.parents) if folder.exists()), out)
             self._spare(self.path / REPORT)
             return
-        if self.path.suffix.lower() not in SUFFIXES:
+        if self.path.suffix.lower() not in suffixes:
             raise InputError(
-                f"cannot write {out!r}: the name should end in {', '.join(SUFFIXES)}, or in / for a folder"
+                f"cannot write {out!r}: the name should end in {', '.join(suffixes)}, or in / for a folder"
             )
         if not self.path.parent.is_dir():
             raise InputError(f"cannot write {out!r}: there is no folder {str(self.path.parent)!r}")
@@ -60,6 +68,9 @@ class Destination:
     def write(self, explanation: Explanation, written: list[str]) -> None:
         """Write the explanation; the path of each file is appended to ``written`` when it is complete.
 
+        A folder gets the report, a picture of every map (of a clip a clip, and the film strip of its decisive frames)
+        and all maps in one file.
+
         Raises:
             InputError: the system refused; the message says why.
         """
@@ -67,9 +78,18 @@ class Destination:
             self._put(self.path, explanation.save, written)
             return
         self.put(REPORT, explanation.save, written)
+        clip = explanation.geometry.frames is not None
+        footage = None
+        if clip:
+            from mmexplain.render.footage import Footage
+
+            self.put(STRIP, explanation.save, written)
+            footage = Footage(explanation)
         for name, layer, method, number in overlay_names(explanation):
-            picture = explanation.overlay(number, layer, method)
-            self.put(name, partial(_save_png, picture), written)
+            if clip:
+                self.put(name, partial(_save_clip, explanation, number, layer, method, footage), written)
+            else:
+                self.put(name, partial(_save_png, explanation.overlay(number, layer, method)), written)
         self.put("explanation.safetensors", explanation.save, written)
 
     def put(self, name: str, save: Callable[[Path], object], written: list[str]) -> None:
@@ -93,8 +113,8 @@ class Destination:
             return
         if path.is_dir():
             raise InputError(f"cannot write {str(path)!r}: it is a folder")
-        if self.photo is not None and Path(self.photo).exists() and path.samefile(self.photo):
-            raise InputError(f"{str(path)!r} is the photo itself; write to another name")
+        if self.source is not None and Path(self.source).exists() and path.samefile(self.source):
+            raise InputError(f"{str(path)!r} is the {self.kind} itself; write to another name")
         with _guarded(path, lambda readable: readable.open("rb")) as file:
             head = file.read(_HEAD)
         if head and not any(mark in head.lower() for mark in _OURS):
@@ -105,6 +125,7 @@ def overlay_names(explanation: Explanation) -> list[tuple[str, str, str, int]]:
     """``(file name, layer, method, target number)`` of every map; names are safe on any file system and differ,
     however long and alike the layers' names are."""
     several_layers, several_methods = len(explanation.layers) > 1, len(explanation.methods) > 1
+    suffix = ".png" if explanation.geometry.frames is None else ".mp4"
     names: dict[str, tuple[str, str, str, int]] = {}
     for key in explanation.maps:
         for number, target in enumerate(explanation.targets):
@@ -116,7 +137,7 @@ def overlay_names(explanation: Explanation) -> list[tuple[str, str, str, int]]:
             while name.casefold() in names:
                 again += 1
                 name = f"{stem}_{again}"
-            names[name.casefold()] = (f"{name}.png", key.layer, key.method, number)
+            names[name.casefold()] = (f"{name}{suffix}", key.layer, key.method, number)
     return list(names.values())
 
 
@@ -130,6 +151,14 @@ def _save_png(picture: Image, path: Path) -> None:
     info = PngInfo()
     info.add_text("Software", MARK)
     picture.save(path, pnginfo=info)
+
+
+def _save_clip(
+    explanation: Explanation, number: int, layer: str, method: str, footage: Footage | None, path: Path
+) -> None:
+    from mmexplain.render import save_clip
+
+    save_clip(explanation, path, number, layer, method, footage=footage)
 
 
 def _require_writable(folder: Path, out: str) -> None:

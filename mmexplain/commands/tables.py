@@ -16,6 +16,9 @@ PIPED_WIDTH = 240
 """Columns where stdout is no terminal: nothing is cut off or wrapped."""
 
 
+_FIRST = {"caption": "word", "classify": "class", "vqa": "answer", "action": "action"}
+
+
 def console() -> Console:
     """The place that results are printed to."""
     width = None if sys.stdout.isatty() else PIPED_WIDTH
@@ -37,11 +40,16 @@ def show_explanation(explanation: Explanation, files: list[str]) -> None:
     if explanation.text is not None:
         screen.print(Text(explanation.text, style="bold"))
         screen.print()
-    first = "word" if explanation.text is not None else "class"
+    clip = explanation.geometry.frames is not None
+    first = _FIRST.get(explanation.task, "target")
     contrasts = any(target.kind == "contrast" for target in explanation.targets)
     with_score = contrasts or explanation.probabilities is None
     keys = list(explanation.maps)
-    peaks = ["peak (x, y)"] if len(keys) == 1 else [f"peak of {_title(explanation, key)}" for key in keys]
+    peaks = (
+        ["peak (x, y), frame" if clip else "peak (x, y)"]
+        if len(keys) == 1
+        else [f"peak of {_title(explanation, key)}" for key in keys]
+    )
     numbers = [*(["score"] if with_score else []), "probability", *peaks]
     table = plain_table(first, *numbers, right=tuple(numbers))
     for number, target in enumerate(explanation.targets):
@@ -49,15 +57,39 @@ def show_explanation(explanation: Explanation, files: list[str]) -> None:
         cells.append("–" if explanation.probabilities is None else f"{float(explanation.probabilities[number]):.3f}")
         for key in keys:
             peak = explanation.peak(number, key.layer, key.method)
-            cells.append("–" if peak is None else f"{peak[0]}, {peak[1]}")
+            cells.append("–" if peak is None else ", ".join(map(str, peak)))
         # Function words are seldom about a place.
         table.add_row(Text(target.label), *map(Text, cells), style=None if target.content else "dim")
     screen.print(table)
     screen.print()
+    if explanation.task == "vqa" and explanation.text_maps:
+        _show_words(explanation, screen)
     for file in files:
         screen.print(Text(f"wrote {file}"))
     made = f"{', '.join(explanation.methods)} at {', '.join(explanation.layers)}"
     screen.print(Text(f"{explanation.model}: {made}, {explanation.seconds:.2f} s", style="dim"))
+
+
+def _show_words(explanation: Explanation, screen: Console) -> None:
+    """What each word of the question added to each answer, by the method that promises to add up if there is one; and
+    the words that the model does not know."""
+    method = next((name for name in explanation.text_maps if name in explanation.text_errors), None)
+    method = method or next(iter(explanation.text_maps))
+    labels = [target.label for target in explanation.targets]
+    table = plain_table(method, *labels, right=tuple(labels))
+    values = explanation.text_maps[method].T.tolist()
+    unknown = explanation.provenance.get("unknown_words", [])
+    for word, added in zip(explanation.words, values, strict=True):
+        name = f"{word} (unknown)" if word in unknown else word
+        table.add_row(Text(name), *(Text("" if value != value else f"{value:+.2f}") for value in added))
+    errors = explanation.text_errors.get(method)
+    if errors is not None:
+        table.add_row(Text("adds up but for"), *(f"{error:.1%}" for error in errors.tolist()), style="dim")
+    screen.print(table)
+    screen.print()
+    if unknown:
+        screen.print(Text(f"the model does not know: {', '.join(unknown)}", style="yellow"))
+        screen.print()
 
 
 def _title(explanation: Explanation, key: MapKey) -> str:

@@ -1,0 +1,89 @@
+"""What every explaining verb does: read, load, explain, print and write."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmexplain.commands.options import Request
+from mmexplain.commands.output import Destination
+from mmexplain.commands.progress import working
+
+if TYPE_CHECKING:
+    from mmexplain.explanation import Explanation
+
+
+def text_methods(names: tuple[str, ...]) -> str | tuple[str, ...]:
+    """What ``--text`` means to the library."""
+    return "all" if "all" in names else tuple(name for name in names if name != "none")
+
+
+def explain(
+    task_name: str, request: Request, options: Callable[[Any], dict[str, Any]], read: Callable[[str], Any] | None = None
+) -> None:
+    """Explain the source of a request, print what was found and write it where it was asked for.
+
+    What is quick to check is checked before what is slow to do.
+
+    Args:
+        task_name: the verb.
+        request: what every verb is told.
+        options: task → what its ``explain`` is told besides.
+        read: path → the video that is explained; a photo is read if None.
+    """
+    out = request.out
+    if out is None and not request.as_json:
+        out = f"{Path(request.source).stem or 'photo'}.mmexplain.html"
+    destination = None if out is None else Destination(out, request.source, clip=read is not None)
+    with working("starting") as say:
+        from mmexplain.methods.registry import select
+
+        say("reading the video" if read else "reading the photo")
+        source = (read or _photo)(request.source)
+        select(request.methods)
+        say("loading the model")
+        from mmexplain.tasks.registry import DEFAULTS, load
+
+        model = DEFAULTS[task_name] if request.model is None else request.model
+        task: Any = load(model, task=task_name, device=request.device)
+        say("explaining")
+        shared: dict[str, Any] = {"layers": list(request.layers) or None, "methods": request.methods}
+        if read is not None:
+            shared["progress"] = lambda done, total: say(f"explaining: {done} of {total} windows")
+        explanation = task.explain(source, **options(task), **shared)
+    files: list[str] = []
+    try:
+        if destination is not None:
+            with working("writing"):
+                destination.write(explanation, files)
+    finally:  # what was computed is printed, even if it could not be written
+        _print(explanation, files, request.as_json)
+
+
+def _photo(path: str) -> Any:
+    from mmexplain.io import load_image
+
+    return load_image(path)
+
+
+def _print(explanation: Explanation, files: list[str], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_finite(explanation.to_json(files)), indent=2, allow_nan=False))
+        return
+    from mmexplain.commands.tables import show_explanation
+
+    show_explanation(explanation, files)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity (the log-probability of a word that cannot be said): null stands for it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value

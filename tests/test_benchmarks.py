@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.command_line_fixtures"]
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -65,3 +67,27 @@ def test_strategies_agree_and_are_compared(tmp_path):
 def test_memory_of_one_contender():
     printed = run("words.py", "--architecture", "resnet18", "--words", "2", "--one", "mmexplain").stdout
     assert 0 < int(printed) < 2**30
+
+
+def script(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
+
+
+def test_further_targets_are_compared_with_the_first(tmp_path, answerer):
+    options = ("--vqa", answerer, "--question", "a red dog runs", "--video", "r3d_18", "--frames", "4", "--side", "32")
+    script("targets.py", *options, "--rounds", "2", "--threads", "1", "--out", str(tmp_path))
+    found = json.loads((tmp_path / "targets.json").read_text())["models"]
+    assert {"1 answer", "3 answers"} <= found[Path(answerer).name].keys()
+    assert found["r3d_18"]["1 action"]["ratio"]["median"] == 1.0
+    assert found["r3d_18"]["16 actions"]["ratio"]["median"] > 0
+
+
+def test_what_a_long_video_takes(tmp_path, mover):
+    options = ("--minutes", "0.05", "--width", "64", "--height", "48", "--stride", "1", "--targets", "jumping")
+    printed = script("long_video.py", "--model", mover, *options, "--out", str(tmp_path))
+    found = json.loads((tmp_path / "long_video.json").read_text())
+    assert {"report.html", "filmstrip.png", "explanation.safetensors"} < set(found["written"])
+    assert 2**27 < found["peak_bytes"] < 2**31
+    assert f"{found['peak_bytes'] / 2**30:.2f} GiB" in printed
+    assert str(tmp_path) not in json.dumps(found)

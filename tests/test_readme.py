@@ -18,7 +18,9 @@ def test_there_are_blocks() -> None:
 
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.strip().splitlines()[0])
 def test_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.effect_noise((320, 200), 80).convert("RGB").save(tmp_path / "photo.jpg")
+    photo, *others = (Image.effect_noise((320, 200), 80).convert("RGB") for _ in range(5))
+    photo.save(tmp_path / "photo.jpg")
+    photo.save(tmp_path / "clip.gif", save_all=True, append_images=others)
     monkeypatch.chdir(tmp_path)
     if 'heatmap("dog")' in code:
         # The bundled captioner may see no dog in noise: the block is run on a caption that has one.

@@ -65,8 +65,9 @@ class Destination:
         _require_writable(self.path.parent, out)
         self._spare(self.path)
 
-    def write(self, explanation: Explanation, written: list[str]) -> None:
-        """Write the explanation; the path of each file is appended to ``written`` when it is complete.
+    def write(self, explanation: Explanation, written: list[str], say: Callable[[str], None] | None = None) -> None:
+        """Write the explanation; the path of each file is appended to ``written`` when it is complete. ``say`` is told
+        how far it is.
 
         A folder gets the report, a picture of every map (of a clip a clip, and the film strip of its decisive frames)
         and all maps in one file.
@@ -87,7 +88,8 @@ class Destination:
             footage = Footage(explanation)
         for name, layer, method, number in overlay_names(explanation):
             if clip:
-                self.put(name, partial(_save_clip, explanation, number, layer, method, footage), written)
+                progress = None if say is None else partial(_pictures_done, say, name)
+                self.put(name, partial(_save_clip, explanation, number, layer, method, footage, progress), written)
             else:
                 self.put(name, partial(_save_png, explanation.overlay(number, layer, method)), written)
         self.put("explanation.safetensors", explanation.save, written)
@@ -154,11 +156,21 @@ def _save_png(picture: Image, path: Path) -> None:
 
 
 def _save_clip(
-    explanation: Explanation, number: int, layer: str, method: str, footage: Footage | None, path: Path
+    explanation: Explanation,
+    number: int,
+    layer: str,
+    method: str,
+    footage: Footage | None,
+    progress: Callable[[int, int], None] | None,
+    path: Path,
 ) -> None:
     from mmexplain.render import save_clip
 
-    save_clip(explanation, path, number, layer, method, footage=footage)
+    save_clip(explanation, path, number, layer, method, footage=footage, progress=progress)
+
+
+def _pictures_done(say: Callable[[str], None], name: str, done: int, total: int) -> None:
+    say(f"writing {name}: {done} of {total} pictures")
 
 
 def _require_writable(folder: Path, out: str) -> None:

@@ -59,8 +59,8 @@ def explain(
     files: list[str] = []
     try:
         if destination is not None:
-            with working("writing"):
-                destination.write(explanation, files)
+            with working("writing") as say:
+                destination.write(explanation, files, say)
     finally:  # what was computed is printed, even if it could not be written
         _print(explanation, files, request.as_json)
 

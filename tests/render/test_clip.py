@@ -295,7 +295,9 @@ def test_a_folder_holds_a_clip_for_every_target(tmp_path: Path, monkeypatch: pyt
         "mmexplain.render.footage.open_video", lambda source: opened.append(source) or open_video(source)
     )
     written: list[str] = []
-    Destination(f"{tmp_path}/out/", explanation.picture.source, clip=True).write(explanation, written)
+    said: list[str] = []
+    Destination(f"{tmp_path}/out/", explanation.picture.source, clip=True).write(explanation, written, said.append)
+    assert said[5:7] == ["writing 00_jumping.mp4: 6 of 6 pictures", "writing 01_running.mp4: 1 of 6 pictures"]
     assert len(opened) == 2, "for the film strip, and once for all clips"
     names = ["report.html", "filmstrip.png", "00_jumping.mp4", "01_running.mp4", "explanation.safetensors"]
     assert [Path(path).name for path in written] == names

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmexplain.engine import DEFAULT_MEMORY, ordinary
 from mmexplain.errors import LayerError, ModelError
 from mmexplain.forward import model_runs
-from mmexplain.gradients import gradient
+from mmexplain.gradients import vectorized
 from mmexplain.methods.text import TextMethod
 from mmexplain.passes import GRAPH_FACTOR, in_chunks
 from mmexplain.problem import Problem
@@ -216,6 +216,8 @@ def _along(
 ) -> tuple[Tensor, Tensor]:
     """Run the model with the words of R rows scaled by each of P shares.
 
+    Rows of one input with the same words run once for all their targets.
+
     Returns:
         ``Σ_d e_td ∂S/∂e_td`` for each row, share and place, ``[R, P, T]``, and the scores S, ``[R, P]``.
     """
@@ -224,44 +226,67 @@ def _along(
     with model_runs(image.shape), _scaled(problem.model, layer, len(features)) as embedding:
         problem.decode(features, context)
     texts, device = embedding.value, features.device
-    words = torch.zeros(len(rows), texts.shape[1], dtype=torch.bool, device=device)
-    for r, row in enumerate(rows):
-        if max(row.places) >= texts.shape[1]:
-            raise LayerError(f"text layer {layer!r} puts out {texts.shape[1]} place(s); there is no {max(row.places)}")
-        words[r, list(row.places)] = True
-    inputs = torch.tensor([row.number for row in rows], device=device)
     wide = torch.promote_types(texts.dtype, torch.float32)
     path = torch.tensor(alphas, device=device, dtype=wide)
+    row_bytes = GRAPH_FACTOR * _bytes(features[0]) + TEXT_GRAPH_FACTOR * _bytes(texts[0])
 
-    def run(part: slice) -> tuple[Tensor, Tensor]:
-        numbers = torch.arange(len(rows) * len(path), device=device)[part]
-        row, alpha = numbers // len(path), path[numbers % len(path)]
-        own = inputs[row]
-        targets = [[rows[r].target] for r in row.tolist()]
-        shares = torch.where(words[row], alpha[:, None], 1.0)
-        with torch.enable_grad():
-            with model_runs(image.shape), _scaled(problem.model, layer, len(own), shares) as embedding:
-                output = problem.decode(features[own], {name: value[own] for name, value in context.items()})
-            scores = problem.score(output, targets)[:, 0]
-        grads = None
-        if scores.requires_grad:
-            (grads,) = gradient(scores, torch.ones_like(scores), [embedding.scaled], create_graph=False)
-        if grads is None:
-            raise ModelError(
-                f"the scores do not depend on text layer {layer!r} in a differentiable way: the model detaches what "
-                "it puts out, or answers without it"
-            )
-        return (grads.to(wide) * embedding.value.to(wide)).sum(2), scores.detach().to(wide)
+    products = torch.empty(len(rows), len(path), texts.shape[1], device=device, dtype=wide)
+    scores = torch.empty(len(rows), len(path), device=device, dtype=wide)
+    for groups in _by_text(rows):
+        count = len(groups[0])
+        words = torch.zeros(len(groups), texts.shape[1], dtype=torch.bool, device=device)
+        for g, group in enumerate(groups):
+            places = rows[group[0]].places
+            if max(places) >= texts.shape[1]:
+                raise LayerError(f"text layer {layer!r} puts out {texts.shape[1]} place(s); there is no {max(places)}")
+            words[g, list(places)] = True
+        inputs = torch.tensor([rows[group[0]].number for group in groups], device=device)
 
-    per_row = GRAPH_FACTOR * _bytes(features[0]) + TEXT_GRAPH_FACTOR * _bytes(texts[0])
-    products, scores = zip(*in_chunks(len(rows) * len(path), max(1, memory // per_row), run), strict=True)
-    found = torch.cat(products).unflatten(0, (len(rows), -1)), torch.cat(scores).unflatten(0, (len(rows), -1))
-    if not all(bool(torch.isfinite(value).all()) for value in found):
+        def run(
+            part: slice, groups: list[list[int]] = groups, words: Tensor = words, inputs: Tensor = inputs
+        ) -> tuple[Tensor, Tensor]:
+            numbers = torch.arange(len(groups) * len(path), device=device)[part]
+            text, alpha = numbers // len(path), path[numbers % len(path)]
+            own = inputs[text]
+            targets = [[rows[r].target for r in groups[g]] for g in text.tolist()]
+            shares = torch.where(words[text], alpha[:, None], 1.0)
+            with torch.enable_grad():
+                with model_runs(image.shape), _scaled(problem.model, layer, len(own), shares) as embedding:
+                    output = problem.decode(features[own], {name: value[own] for name, value in context.items()})
+                found = problem.score(output, targets)
+            gradients = None
+            if found.requires_grad:
+                vectors = torch.eye(found.shape[1], device=device, dtype=found.dtype)[:, None].expand(-1, *found.shape)
+                (gradients,) = vectorized(found, vectors, [embedding.scaled], create_graph=False)
+            if gradients is None:
+                raise ModelError(
+                    f"the scores do not depend on text layer {layer!r} in a differentiable way: the model detaches "
+                    "what it puts out, or answers without it"
+                )
+            return (gradients.to(wide) * embedding.value.to(wide)).sum(3).movedim(0, 1), found.detach().to(wide)
+
+        size = max(1, memory // (row_bytes * count))
+        some, ends = (torch.cat(parts) for parts in zip(*in_chunks(len(groups) * len(path), size, run), strict=True))
+        members = torch.tensor(groups, device=device)
+        products[members] = some.unflatten(0, (len(groups), -1)).transpose(1, 2)
+        scores[members] = ends.unflatten(0, (len(groups), -1)).transpose(1, 2)
+    if not all(bool(torch.isfinite(value).all()) for value in (products, scores)):
         raise ModelError(
             f"the scores or their gradients at text layer {layer!r} are not finite (NaN or Inf) on the way from no "
             "words to the words"
         )
-    return found
+    return products, scores
+
+
+def _by_text(rows: Sequence[_Row]) -> list[list[list[int]]]:
+    """Numbers of the rows that share input and words, in groups; groups of equal size stand together."""
+    texts: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for r, row in enumerate(rows):
+        texts.setdefault((row.number, tuple(row.places)), []).append(r)
+    sizes: dict[int, list[list[int]]] = {}
+    for group in texts.values():
+        sizes.setdefault(len(group), []).append(group)
+    return list(sizes.values())
 
 
 def _bytes(tensor: Tensor) -> int:

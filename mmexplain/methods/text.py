@@ -67,7 +67,7 @@ _METHODS = (
         "Sundararajan, Taly & Yan, ICML 2017, eq. 1",
         _gauss_legendre,
         complete=True,
-        cost="N + 2 per target",
+        cost="N + 2 forward, shared by the targets with the same words before them; N + 2 backward per target",
     ),
 )
 

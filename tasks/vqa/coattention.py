@@ -49,7 +49,8 @@ class ParallelCoAttention(nn.Module):
         photos, (rows, steps, _) = photo.shape[0], words.shape
         asked = words.reshape(photos, -1, words.shape[2])
         photo_key, word_key = self.w_v(photo), self.w_q(asked)
-        affinity = torch.tanh(asked @ self.w_b(photo).transpose(1, 2))  # C, eq. 3
+        # C, eq. 3; the words go through W_b, for there are fewer of them than positions.
+        affinity = torch.tanh(asked @ self.w_b.weight @ photo.transpose(1, 2))
         by_words = (affinity @ photo_key).reshape(rows, steps, -1)
         affinity = affinity.reshape(photos, rows // photos, steps, -1)
         by_photo = affinity.transpose(2, 3) @ word_key.reshape(photos, rows // photos, steps, -1)

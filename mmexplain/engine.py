@@ -26,14 +26,13 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import torch
-from torch import Tensor
 
 from mmexplain.errors import DeviceError, LayerError, MMExplainError
 from mmexplain.forward import Forward
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import Pass
 from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy, as_choice
-from mmexplain.surroundings import require_ordinary, undisturbed
+from mmexplain.surroundings import ordinary, require_ordinary, undisturbed
 from mmexplain.taps import INPUT, is_glob, resolve
 
 DEFAULT_MEMORY = 512 * 2**20
@@ -97,8 +96,3 @@ def run(
             raise DeviceError(
                 "the device ran out of memory in the model's forward pass; give fewer inputs at once"
             ) from None
-
-
-def ordinary(value: Tensor) -> Tensor:
-    """A tensor that can enter a graph: a copy of one made under ``torch.inference_mode()``, or the tensor itself."""
-    return value.clone() if value.is_inference() else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -17,12 +17,15 @@ from mmexplain.engine import DEFAULT_MEMORY, run
 from mmexplain.errors import LayerError, MethodError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.linear_head import require_linear_head
-from mmexplain.methods.registry import DEFAULT_METHOD, Method, get, select
+from mmexplain.methods.method import Method
+from mmexplain.methods.registry import DEFAULT_METHOD, get, select
 from mmexplain.methods.relu_rules import NoReLUError, ReLURule
 from mmexplain.methods.text import select as select_text
 from mmexplain.moments import softmax_moments
+from mmexplain.probe import Probe
 from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Score, Strategy
 from mmexplain.reading import Passage, Reading, read
+from mmexplain.scoring import score as score_only
 from mmexplain.taps import INPUT, resolve
 
 if TYPE_CHECKING:
@@ -41,13 +44,14 @@ class _Plan:
     def passes(self) -> dict[ReLURule | None, tuple[list[Method], list[Method]]]:
         """rule → (methods at layers, methods at the input) that one pass serves, factors of products included.
 
-        The plain pass comes first. Moments need it for its layers; attention is read off any pass.
+        The plain pass comes first. Moments need it for its layers; attention is read off any pass. None at all for
+        methods that ask for no gradient.
         """
         found: dict[ReLURule | None, tuple[list[Method], list[Method]]] = {}
         for method in self._elementary():
             layer, pixel = found.setdefault(method.rule, ([], []))
             (pixel if method.space == "pixel" else layer).append(method)
-        if not found or self._moments:
+        if self._moments or (not found and any(method.space == "attention" for method in self.methods)):
             found.setdefault(None, ([], []))
         return dict(sorted(found.items(), key=lambda item: item[0] is not None))
 
@@ -59,6 +63,11 @@ class _Plan:
     def asked_for(self, rule: ReLURule | None) -> list[str]:
         """Names of the methods, as they were asked for, that the pass for a rule is made for."""
         return [m.name for m in self.methods if any(get(part).rule == rule for part in m.factors or (m.name,))]
+
+    @property
+    def at_layers(self) -> bool:
+        """Whether a layer must be named."""
+        return any(map(self.taps, self.passes())) or any(method.at_layers for method in self.methods)
 
     @property
     def _moments(self) -> bool:
@@ -85,11 +94,13 @@ def explain(
     create_graph: bool = False,
     seed: int | None = None,
     text: str | Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Explanation]:
     """Explain every input of a batch.
 
-    All methods at all layers come out of one gradient pass; guided and deconvnet ReLUs each need one more. Text methods
-    run the model again from its features on.
+    All methods at all layers come out of one gradient pass; guided and deconvnet ReLUs each need one more. Methods that
+    question the model with changed inputs follow, one after the other. Text methods run the model again from its
+    features on.
 
     Args:
         task: says how to run the model and what to differentiate.
@@ -97,14 +108,16 @@ def explain(
         targets: B rows of targets, or a function that makes a Choice of the features ``[B, ...]``; then predicting
             and explaining share one forward pass through the encoder.
         layers: dotted names or globs; the task's default layer if None.
-        methods: names from the registry.
+        methods: names from the registry, with parameters where they are not to be the default's:
+            ``"occlusion(patch=15)"``.
         score: what to differentiate instead of the task's own score.
         strategy: see :mod:`mmexplain.engine`.
         memory: bound in bytes on what one chunk of targets may take.
         create_graph: keep the graph, so that the maps can be trained through.
-        seed: recorded in the provenance.
+        seed: of what methods draw at random, 0 where left out; recorded in the provenance.
         text: names of text methods (:data:`mmexplain.methods.text.TEXT_METHODS`), or ``"all"``: what each word that the
             model read added to each score.
+        progress: told how many changed inputs of how many are done, by methods that need many.
 
     Returns:
         One Explanation for each input. The maps stay on the model's device.
@@ -117,7 +130,7 @@ def explain(
     plan = _Plan(select(methods))
     text_methods = select_text(text)
     text_layer = _text_layer(task, create_graph) if text_methods else None
-    names = _layers(task, layers, any(map(plan.taps, plan.passes())))
+    names = _layers(task, layers, plan.at_layers)
     problem = Problem(task.model, task.encode, task.decode, score or task.score, batch.inputs, batch.context)
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
 
@@ -135,7 +148,7 @@ def explain(
                 problem,
                 first.choice if first else targets,
                 tapped,
-                _reducer(at_layers),
+                _reducer(at_layers, at_input),
                 rule=rule,
                 observe=observe,
                 **options,
@@ -148,16 +161,31 @@ def explain(
             # What is left of the globs.
             names = [layer for layer in result.reduced if layer != INPUT]
         for layer, named in result.reduced.items():
-            for name, value in named.items():
-                if layer != INPUT:
-                    maps[MapKey(layer, name)] = value
-                else:
-                    maps |= {MapKey(INPUT, method.name): value for method in at_input}
-    assert first is not None
+            maps |= {MapKey(layer, name): value for name, value in named.items()}
+    if first is None:
+        first = score_only(problem, targets, observe={"probability": task.probability})
     choice = first.choice
     problem.context = problem.context | choice.context
 
     for method in plan.methods:
+        if method.space == "probe":
+            if create_graph:
+                raise MethodError(f"maps of {method.name!r} cannot be trained through; use 'gradcam'")
+            probe = Probe(
+                problem,
+                choice.targets,
+                first.scores,
+                resolve(task.model, names),
+                logits=task.logits,
+                black=task.black(),
+                strategy=strategy,
+                memory=memory,
+                seed=seed or 0,
+                progress=progress,
+            )
+            assert method.function is not None
+            made = method.function(probe, **{**method.parameters, **method.options})
+            maps |= {MapKey(layer, method.name): value for layer, value in made.items()}
         if method.name == "cam":
             require_linear_head(problem, choice.targets, names, memory=memory)
         if method.moments:
@@ -166,8 +194,10 @@ def explain(
             maps |= _moment_maps(task, problem, choice.targets, names, method, memory)
         elif method.space == "attention":
             maps |= _attention_maps(task, first)
-        elif method.factors:
+        elif method.space == "product":
             maps |= _products(maps, method)
+        elif method.space == "fused":
+            maps |= _fused(maps, method)
 
     readings = None
     if text_layer is not None:
@@ -193,7 +223,7 @@ def explain(
             | task.provenance()
             | _text_provenance(text_layer, readings, row),
             seconds=elapsed / len(choice.targets),
-            pixel_methods=frozenset(m.name for m in plan.methods if m.space in ("pixel", "product")),
+            pixel_methods=frozenset(method.name for method in plan.methods if method.colour),
             text_maps=readings[row].maps if readings else {},
             text_errors=readings[row].errors if readings else {},
         )
@@ -217,11 +247,11 @@ def _layers(task: Task, layers: Sequence[str] | None, needed: bool) -> list[str]
     return names
 
 
-def _reducer(methods: list[Method]) -> Any:
+def _reducer(at_layers: list[Method], at_input: list[Method]) -> Any:
     def reduce(layer: str, activations: Tensor, gradients: Tensor) -> Mapping[str, Tensor]:
-        if layer == INPUT:
-            return {INPUT: gradients}
-        return {method.name: method.function(activations, gradients) for method in methods if method.function}
+        methods = at_input if layer == INPUT else at_layers
+        # Without a function the gradient is the map.
+        return {m.name: m.function(activations, gradients) if m.function else gradients for m in methods}
 
     return reduce
 
@@ -256,6 +286,14 @@ def _products(maps: Mapping[MapKey, Tensor], method: Method) -> dict[MapKey, Ten
         for key, cam in maps.items()
         if key.method == cam_name
     }
+
+
+def _fused(maps: Mapping[MapKey, Tensor], method: Method) -> dict[MapKey, Tensor]:
+    """One map of those of all layers, filed under their names."""
+    assert method.factors is not None and method.function is not None
+    (name,) = method.factors
+    found = {key.layer: value for key, value in maps.items() if key.method == name}
+    return {MapKey("+".join(found), method.name): method.function(list(found.values()))}
 
 
 def _text_layer(task: Task, create_graph: bool) -> str:

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from mmexplain import strategies
 from mmexplain.errors import DeviceError, ModelError, TargetError
 from mmexplain.forward import Forward
-from mmexplain.problem import Choice, Choose, Observe, Reduce, Result, Rows, Strategy, as_choice
+from mmexplain.problem import Choice, Choose, Observe, Reduce, Result, Rows, Strategy, as_choice, padded
 from mmexplain.strategies import Chunk
 from mmexplain.taps import INPUT
-from mmexplain.targets import Target
 
 T = TypeVar("T")
 
@@ -97,8 +96,8 @@ class Pass:
         return max(1, min(longest, memory // max(1, per_target)))
 
     def _in_chunks(self, choice: Choice, size: int, push: Callable[[Rows], Chunk]) -> Result:
-        padded = _padded(choice.targets)
-        parts = in_chunks(len(padded[0]), size, lambda part: self._reduced(push([row[part] for row in padded])))
+        rows = padded(choice.targets)
+        parts = in_chunks(len(rows[0]), size, lambda part: self._reduced(push([row[part] for row in rows])))
         return self._joined(choice, parts)
 
     def _reduced(self, chunk: Chunk) -> Part:
@@ -189,9 +188,3 @@ def in_chunks(total: int, size: int, run: Callable[[slice], T]) -> list[T]:
 
 def _finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value).all())
-
-
-def _padded(rows: Rows) -> list[list[Target]]:
-    """Rows of equal length: the last target of a short row is repeated."""
-    longest = max(len(row) for row in rows)
-    return [[*row, *[row[-1]] * (longest - len(row))] for row in rows]

@@ -98,6 +98,12 @@ class Preprocess:
         return Image.fromarray(resized[0].clamp(0, 255).round().byte().permute(1, 2, 0).numpy())
 
     @property
+    def black(self) -> Colour:
+        """What a black pixel becomes."""
+        red, green, blue = (-mean / std * self.scale for mean, std in zip(self.mean, self.std, strict=True))
+        return red, green, blue
+
+    @property
     def size(self) -> Size:
         """``(h, w)`` of the input; 224 × 224 where it follows the photo's."""
         if self.crop is not None:

@@ -41,6 +41,12 @@ def as_choice(targets: Choice | Rows) -> Choice:
     return targets if isinstance(targets, Choice) else Choice(targets)
 
 
+def padded(rows: Rows) -> list[list[Target]]:
+    """Rows of equal length: the last target of a short row is repeated."""
+    longest = max(len(row) for row in rows)
+    return [[*row, *[row[-1]] * (longest - len(row))] for row in rows]
+
+
 @dataclass
 class Problem:
     """What is differentiated: a model in two steps and the inputs to run it on.

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmexplain.engine import DEFAULT_MEMORY, ordinary
+from mmexplain.engine import DEFAULT_MEMORY
 from mmexplain.errors import LayerError, ModelError
 from mmexplain.forward import model_runs
 from mmexplain.gradients import vectorized
 from mmexplain.methods.text import TextMethod
 from mmexplain.passes import GRAPH_FACTOR, in_chunks
 from mmexplain.problem import Problem
-from mmexplain.surroundings import undisturbed
+from mmexplain.surroundings import ordinary, undisturbed
 from mmexplain.taps import first_tensor, replace_tensor, resolve
 from mmexplain.targets import Target
 

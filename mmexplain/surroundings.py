@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmexplain.errors import ModelError
 
@@ -47,6 +47,11 @@ def require_ordinary(model: nn.Module) -> None:
             "the model was made under torch.inference_mode(), where nothing can be differentiated; load it outside "
             "(explaining may happen inside)"
         )
+
+
+def ordinary(value: Tensor) -> Tensor:
+    """A tensor that can enter a graph: a copy of one made under ``torch.inference_mode()``, or the tensor itself."""
+    return value.clone() if value.is_inference() else value
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -134,6 +134,11 @@ class Task(ABC):
     def default_layer(self) -> str:
         """Dotted name of the layer that is explained when the user names none."""
 
+    def black(self) -> Sequence[float]:
+        """What a black pixel becomes in the model's input, for each channel; one number stands for all. Parts of the
+        photo that are taken away become black. Here 0, which is right where nothing is subtracted."""
+        return (0.0,)
+
     def text_layer(self) -> str | None:
         """Dotted name of the module that embeds the text: called once in :meth:`decode`, it puts out ``[R, T, D]``, a
         vector for each of T places. None: the model reads no text.
@@ -192,6 +197,10 @@ class PhotoTask(Task):
     def empty(self) -> Tensor:
         """An empty photo ``[1, 3, h, w]``, to see how the model runs."""
         return torch.zeros(1, 3, *self.preprocess.size).to(self.like)
+
+    def black(self) -> Sequence[float]:
+        """As the preprocessing has it."""
+        return self.preprocess.black
 
     def provenance(self) -> dict[str, Any]:
         """The model's class and what was done to the photo."""

@@ -9,7 +9,8 @@ from mmexplain.methods.class_activation import (
     gradcam_pp_normalized,
     gradcam_pp_softmax,
 )
-from mmexplain.methods.registry import DEFAULT_METHOD, METHODS, Method, get, select
+from mmexplain.methods.method import Method
+from mmexplain.methods.registry import DEFAULT_METHOD, METHODS, find, get, select
 from mmexplain.methods.relu_rules import ReLURule, relu_rule
 from mmexplain.methods.text import TEXT_METHODS, TextMethod
 
@@ -23,6 +24,7 @@ __all__ = [
     "TextMethod",
     "cam",
     "counterfactual_gradcam",
+    "find",
     "get",
     "gradcam",
     "gradcam_pp",

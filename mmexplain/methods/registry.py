@@ -2,51 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal
-
-from torch import Tensor
 
 from mmexplain.errors import MethodError, did_you_mean
 from mmexplain.methods import class_activation as cam
-from mmexplain.methods.relu_rules import ReLURule
-
-Space = Literal["layer", "pixel", "product", "attention"]
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a map is made from what the engine computes.
-
-    Attributes:
-        name: as the user writes it.
-        summary: one line for people.
-        paper: where it was published.
-        space: "layer": a function of activations and gradients at a tapped layer; "pixel": the gradient at the
-            model's input; "product": an upsampled layer map times a pixel gradient; "attention": the model's own.
-        function: for "layer": ``(activations [B, 1, C, *S], gradients [B, K, C, *S]) → [B, K, *S]``.
-        rule: backward rule of ReLU in the pass that makes the gradients.
-        moments: the function takes :class:`~mmexplain.methods.class_activation.SoftmaxMoments` in place of gradients.
-        factors: for "product": names of the layer method and the pixel method.
-        needs: what the model must have, for people.
-        cost: forward and backward passes for K targets, for people.
-        signed: the raw map has meaningful negative values.
-    """
-
-    name: str
-    summary: str
-    paper: str
-    space: Space
-    function: Callable[..., Tensor] | None = None
-    rule: ReLURule | None = None
-    moments: bool = False
-    factors: tuple[str, str] | None = None
-    needs: str = "gradients"
-    cost: str = "1 forward + K head backwards"
-    signed: bool = False
-
+from mmexplain.methods.method import Method, parse
+from mmexplain.methods.occlusion import occlusion
 
 _GRADCAM = "Selvaraju et al., ICCV 2017"
 _PP = "Chattopadhay et al., WACV 2018"
@@ -140,6 +102,7 @@ _METHODS = (
         needs="gradients, ReLU",
         cost=_WHOLE,
         signed=True,
+        colour=True,
     ),
     Method(
         "deconvnet",
@@ -150,6 +113,7 @@ _METHODS = (
         needs="gradients, ReLU",
         cost=_WHOLE,
         signed=True,
+        colour=True,
     ),
     Method(
         "guided-gradcam",
@@ -160,6 +124,7 @@ _METHODS = (
         needs="gradients, ReLU",
         cost="Grad-CAM + guided backprop",
         signed=True,
+        colour=True,
     ),
     Method(
         "deconv-gradcam",
@@ -170,6 +135,7 @@ _METHODS = (
         needs="gradients, ReLU",
         cost="Grad-CAM + deconvnet",
         signed=True,
+        colour=True,
     ),
     Method(
         "guided-gradcam++",
@@ -180,6 +146,18 @@ _METHODS = (
         needs="gradients, ReLU",
         cost="Grad-CAM++ + guided backprop",
         signed=True,
+        colour=True,
+    ),
+    Method(
+        "occlusion",
+        "what the score loses when a patch is covered",
+        "Zeiler & Fergus, ECCV 2014",
+        "probe",
+        occlusion,
+        needs="nothing",
+        cost="1 forward per position of the patch",
+        signed=True,
+        parameters={"patch": 35, "stride": 0, "frames": 8, "fill": "grey"},
     ),
     Method(
         "attention",
@@ -197,19 +175,39 @@ METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 DEFAULT_METHOD = "gradcam"
 
 
+def find(name: str) -> Method | None:
+    """The method that a map's name tells, parameters and all; None for a name that is not of this version."""
+    try:
+        return get(name)
+    except MethodError:
+        return None
+
+
 def get(name: str) -> Method:
-    """The method of that name.
+    """The method of that name, which may be written with parameters.
 
     Raises:
-        MethodError: there is none; the message offers the nearest names.
+        MethodError: there is none, and the message offers the nearest names; or its parameters are wrong.
     """
-    try:
-        return METHODS[name]
-    except KeyError:
+    methods = _opened(name)
+    if len(methods) != 1:
+        raise MethodError(f"{name!r} names {len(methods)} methods where one is wanted")
+    return methods[0]
+
+
+def select(names: str | Sequence[str]) -> list[Method]:
+    """The methods of those names, without repetition. ``"occlusion(patch=[15, 35])"`` names two.
+
+    Raises:
+        MethodError: see :func:`get`.
+    """
+    opened = [method for name in ([names] if isinstance(names, str) else names) for method in _opened(name)]
+    return list({method.name: method for method in opened}.values())
+
+
+def _opened(text: str) -> list[Method]:
+    name, rows = parse(text)
+    if name not in METHODS:
         hint = did_you_mean(name, METHODS)
-        raise MethodError(f"unknown method {name!r}{hint} (`mmexplain methods` lists them all)") from None
-
-
-def select(names: Sequence[str]) -> list[Method]:
-    """The methods of those names, without repetition."""
-    return [get(name) for name in dict.fromkeys(names)]
+        raise MethodError(f"unknown method {name!r}{hint} (`mmexplain methods` lists them all)")
+    return [METHODS[name].given(row) for row in rows]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmexplain.explanation import Explanation, MapKey
-from mmexplain.methods import METHODS
+from mmexplain.methods import find
 from mmexplain.targets import Target
 
 Kind = Literal["evidence", "signed", "pixels"]
@@ -114,7 +114,7 @@ def kind_of(explanation: Explanation, key: MapKey, signed: bool | None = None) -
     if key.method in explanation.pixel_methods and explanation.maps[key].shape[1] in (1, 3) and signed is None:
         return "pixels"
     if signed is None:
-        known = METHODS.get(key.method)
+        known = find(key.method)
         signed = known.signed if known else False
     return "signed" if signed else "evidence"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import fit
-from mmexplain.methods import METHODS
+from mmexplain.methods import find
 from mmexplain.render.encode import heat_uri, photo_uri
 from mmexplain.render.heat import Heat, heat
 from mmexplain.render.overlay import photo_image
@@ -77,7 +77,7 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
             {
                 "layer": clean(key.layer),
                 "method": clean(key.method),
-                "summary": METHODS[key.method].summary if key.method in METHODS else "",
+                "summary": known.summary if (known := find(key.method)) else "",
                 "kind": cells[row][0]["kind"] if targets else "evidence",
             }
             for row, key in enumerate(keys)

@@ -11,7 +11,7 @@ import torch
 
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import fit
-from mmexplain.methods import METHODS
+from mmexplain.methods import find
 from mmexplain.render.curve import BINS, along, curve, shares
 from mmexplain.render.encode import heat_uri, photo_uri
 from mmexplain.render.footage import kept_numbers, kept_picture
@@ -186,7 +186,8 @@ def _painted(
     """The heat over each pictured frame that the model saw, and its scale.
 
     The scale is that of these frames and of the ``strongest`` one: what a long video has besides is not looked at."""
-    signed = key.method in METHODS and METHODS[key.method].signed
+    method = find(key.method)
+    signed = method is not None and method.signed
     kind = kind_of(explanation, key, signed)
     values, note = unit_values(explanation, key, target, kind)
     numbers = shown.seen if strongest is None or strongest in shown.seen else [*shown.seen, strongest]

@@ -316,7 +316,7 @@ def _require_small(options: Mapping[str, Any]) -> None:
     """Raise if what was asked for cannot be kept for every window of a long video."""
     one = "explain one window, with sampling='dense' or 'uniform'"
     for method in select(options.get("methods", (DEFAULT_METHOD,))):
-        if method.space in ("pixel", "product"):
+        if method.space in ("pixel", "product", "probe"):
             raise MethodError(f"maps of {method.name!r} at every pixel of a long video would be too large; {one}")
     if options.get("create_graph"):
         raise InputError(f"maps over several windows of a video cannot be trained through; {one}")

@@ -66,7 +66,8 @@ class Explanation:
         geometry: how the model's input lies over the original file.
         picture: the photo, for display.
         words: every word of ``text`` as shown, in order; text targets index into it.
-        provenance: versions, seed, device, preprocessing: what it takes to make it again.
+        provenance: versions, seed, device, preprocessing: what it takes to make it again. Under a method's name what
+            it checked of its own maps, a number for each target: ``{"completeness_error": [0.002, 0.001]}``.
         seconds: wall-clock time of the explanation.
         pixel_methods: names of methods whose maps carry a channel axis.
         text_maps: for models that read a text, method → ``[K, len(words)]`` float32: what each word that was read
@@ -265,6 +266,7 @@ class Explanation:
                         "method": key.method,
                         "peak": None if peak is None else list(peak[:2]),
                         **({"frame": None if peak is None else peak[2]} if clip else {}),
+                        **self._checks_of(key.method, number),
                         **({"words": self._words_of(number)} if self.text_maps else {}),
                     }
                 )
@@ -277,6 +279,11 @@ class Explanation:
             "files": list(files or []),
             "seconds": round(self.seconds, 3),
         }
+
+    def _checks_of(self, method: str, number: int) -> dict[str, Any]:
+        """For ``--json``: what the method checked of its own map of one target."""
+        checks = self.provenance.get(method)
+        return {"checks": {name: values[number] for name, values in checks.items()}} if checks else {}
 
     def _words_of(self, number: int) -> dict[str, Any]:
         """For ``--json``: method → what each word added (null: not read), and the completeness error."""

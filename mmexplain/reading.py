@@ -8,7 +8,6 @@ So the parts of the words alone add up to the score, less the score S₀ of the 
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from mmexplain.engine import DEFAULT_MEMORY
 from mmexplain.errors import LayerError, ModelError
 from mmexplain.forward import model_runs
 from mmexplain.gradients import vectorized
+from mmexplain.methods.path import completeness_error
 from mmexplain.methods.text import TextMethod
 from mmexplain.passes import GRAPH_FACTOR, in_chunks
 from mmexplain.problem import Problem
@@ -164,7 +164,7 @@ def _refined(
         again = []
         for r, along, ends in zip(todo, products, scores, strict=True):
             parts = (weights.to(along) @ along)[:, list(rows[r].places)]
-            errors = _error(parts, ends)
+            errors = completeness_error(parts, ends)
             worst = float(errors[complete].max()) if complete.any() else 0.0
             before = found[r].errors[complete] if r in found else None
             found[r] = _Result(parts, errors, count if complete.any() else 1)
@@ -185,16 +185,6 @@ def _path(methods: Sequence[TextMethod], steps: int) -> tuple[list[float], Tenso
     alphas = sorted(ends.union(*points))
     weights = [[counts.get(alpha, 0.0) for alpha in alphas] for counts in points]
     return alphas, torch.tensor(weights, dtype=torch.float64)
-
-
-def _error(parts: Tensor, scores: Tensor) -> Tensor:
-    """How far the sums of ``parts`` ``[M, W]`` are from the change between the ends of ``scores`` ``[P]``, as a share
-    of it."""
-    change = scores[-1] - scores[0]
-    kind = torch.finfo(scores.dtype)
-    # Where words cancel out, a share of what is left would tell of rounding only.
-    least = math.sqrt(kind.eps) * torch.maximum(parts.abs().sum(1), scores.abs().max()) + kind.tiny
-    return (parts.sum(1) - change).abs() / torch.maximum(change.abs(), least)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mmexplain.errors import MethodError, did_you_mean
-
-Points = list[tuple[float, float]]
-"""``(α, weight)``: where on the path a gradient is taken, as a share of the embeddings, and how much it counts."""
+from mmexplain.methods.path import Points, gauss_legendre
 
 
 @dataclass(frozen=True)
@@ -44,12 +40,6 @@ def _end(steps: int) -> Points:
     return [(1.0, 1.0)]
 
 
-def _gauss_legendre(steps: int) -> Points:
-    """Exact for polynomials of degree ``2 · steps − 1``: far fewer steps than a Riemann sum."""
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    return [(float(node + 1) / 2, float(weight) / 2) for node, weight in zip(nodes, weights, strict=True)]
-
-
 _METHODS = (
     TextMethod(
         "gradient-x-embedding",
@@ -65,7 +55,7 @@ _METHODS = (
         "the same, averaged over the way from no words to the words; the parts add up",
         "Σ_d e_td · ∫₀¹ ∂S(α·e)/∂e_td dα",
         "Sundararajan, Taly & Yan, ICML 2017, eq. 1",
-        _gauss_legendre,
+        gauss_legendre,
         complete=True,
         cost="N + 2 forward, shared by the targets with the same words before them; N + 2 backward per target",
     ),

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.methods import find
+from mmexplain.taps import INPUT
 from mmexplain.targets import Target
 
 Kind = Literal["evidence", "signed", "pixels"]
 
 # Differences below this share of the largest value are rounding, not a map.
 FLAT = 1e-6
-# Pixel gradients have long tails; the customary picture saturates its strongest 0.5 %.
+# Maps in pixels have long tails; the customary picture saturates its strongest 0.5 %.
 SATURATED = 0.995
 
 
@@ -121,7 +122,7 @@ def kind_of(explanation: Explanation, key: MapKey, signed: bool | None = None) -
 
 def unit_values(explanation: Explanation, key: MapKey, number: int, kind: Kind) -> tuple[Tensor, str | None]:
     """The raw map as it is resampled: float32 on the CPU, from -1 to 1, zero for NaN and infinities, and a note if
-    there were any. ``[*S]``, for "pixels" ``[C, *S]``.
+    there were any. ``[*S]``, for "pixels" ``[C, *S]``. Of a map in pixels the strongest values are cut off.
 
     It is scaled before it is resampled: values near the smallest floats would drown on the way.
     """
@@ -133,6 +134,9 @@ def unit_values(explanation: Explanation, key: MapKey, number: int, kind: Kind) 
     if bad:
         share = "the whole map is" if bad == values.numel() else f"{bad} of {values.numel()} values are"
         values, note = values.where(finite, 0.0), f"{share} NaN or infinite"
+    if key.layer == INPUT and kind != "pixels":
+        limit = float(np.quantile(values.abs().numpy(), SATURATED))
+        values = values.clamp(-limit, limit) if limit > 0 else values
     largest = values.abs().max()
     return (values / largest if largest > 0 else values).float(), note
 

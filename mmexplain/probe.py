@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmexplain.engine import DEFAULT_MEMORY, run
 from mmexplain.errors import LayerError, ModelError
+from mmexplain.exchange import Seen, exchanged, watched
 from mmexplain.forward import ModelFailure, model_runs
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import PIXEL_GRAPH_FACTOR, in_chunks
-from mmexplain.problem import Problem, Reduce, Rows, Score, Strategy, padded
+from mmexplain.problem import Observe, Problem, Reduce, Rows, Score, Strategy, padded
 from mmexplain.surroundings import ordinary, undisturbed
-from mmexplain.taps import INPUT, LayerName, Reader, first_tensor, reader_for, replace_tensor
+from mmexplain.taps import INPUT, Reader, reader_for
 
 FORWARD_FACTOR = 20
 """Tensors of the input's size that a forward pass without a graph is reckoned to hold for each row."""
@@ -42,8 +42,11 @@ class Probe:
         scores: theirs, ``[B, K]`` float32.
         layers: the layers that maps are wanted for.
         black: what a black pixel is in the model's input, ``[C, 1, ...]``, broadcast against a row.
+        memory: bound in bytes on what one chunk may take.
         generator: for what is drawn at random; on the CPU, so that all devices draw alike.
         logits: ``(output, rows) → [R, K, V]`` of the softmax that each target is one outcome of; None without one.
+        probability: ``(output, rows) → [R, K]``; None where the model has none.
+        checks: what the method finds out about its own maps, name → ``[B, K]``: it goes into the provenance.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Probe:
         layers: Sequence[str],
         *,
         logits: Logits,
+        probability: Observe = lambda output, rows: None,
         black: Sequence[float] = (0.0,),
         strategy: Strategy = "auto",
         memory: int = DEFAULT_MEMORY,
@@ -66,12 +70,16 @@ class Probe:
         self.scores = scores
         self.layers = list(layers)
         self.logits = logits
+        self.probability = probability
+        self.checks: dict[str, Tensor] = {}
         colour = torch.tensor(black, device=self.inputs.device, dtype=self.inputs.dtype)
         self.black = colour.reshape(-1, *[1] * (self.inputs.ndim - 2))
         self.generator = torch.Generator().manual_seed(seed)
         self._strategy = strategy
-        self._memory = memory
+        self.memory = memory
         self._progress = progress
+        self._looked_at: dict[str, Seen] = {}
+        self._repeated_before: set[str] = set()
 
     @property
     def batch(self) -> int:
@@ -92,7 +100,7 @@ class Probe:
         """
         row = self.inputs[0].numel() * self.inputs.element_size()
         factor = PIXEL_GRAPH_FACTOR * self.count if gradients else FORWARD_FACTOR
-        size = max(1, min(MOST_ROWS, self._memory // (factor * row)))
+        size = max(1, min(MOST_ROWS, self.memory // (factor * row)))
         for start in range(0, total, size):
             stop = min(start + size, total)
             yield slice(start, stop)
@@ -104,12 +112,13 @@ class Probe:
         numbers = torch.arange(part.start, part.stop, device=self.inputs.device)
         return numbers // count, numbers % count
 
-    def score(self, images: Tensor, owner: Tensor) -> Tensor:
+    def score(self, images: Tensor, owner: Tensor, score: Score | None = None) -> Tensor:
         """What the model makes of R changed inputs.
 
         Args:
             images: ``[R, C, *P]``.
             owner: ``[R]``.
+            score: what to read off the output instead.
 
         Returns:
             Scores of the owners' targets, ``[R, K]`` float32.
@@ -123,7 +132,7 @@ class Probe:
             problem = self._problem(images[part], owner[part])
             with undisturbed(problem.model, images.device), model_runs(images.shape):
                 output = problem.decode(problem.encode(problem.inputs), problem.context)
-                return problem.score(output, self._rows(owner[part])).float()
+                return (score or problem.score)(output, self._rows(owner[part])).float()
 
         return _finite(torch.cat(in_chunks(len(images), len(images), some)), "a changed photo")
 
@@ -147,40 +156,54 @@ class Probe:
         """
 
         def some(part: slice) -> Tensor:
-            try:
-                return self._score_changed(layer, edit, owner[part], part, late=True)
-            except ModelFailure:
-                # Another branch goes round the layer with as many rows as there are inputs.
-                return self._score_changed(layer, edit, owner[part], part, late=False)
+            if layer not in self._repeated_before:
+                try:
+                    return self._score_changed(layer, edit, owner[part], part, late=True)
+                except ModelFailure:
+                    # Another branch goes round the layer with as many rows as there are inputs.
+                    self._repeated_before.add(layer)
+            return self._score_changed(layer, edit, owner[part], part, late=False)
 
         return _finite(torch.cat(in_chunks(len(owner), len(owner), some)), f"a photo whose layer {layer!r} is changed")
 
     def _score_changed(self, layer: str, edit: Edit, owner: Tensor, part: slice, *, late: bool) -> Tensor:
         """``late``: rows are repeated behind the layer and not before the model."""
         problem = self.problem
+        count = len(owner)
+        # One row, or as many as there are inputs, would fit a branch that goes round the layer, which has other rows.
+        while late and self.batch > 1 and len(owner) in (1, self.batch):
+            owner = torch.cat([owner, owner[-1:]])
         encoding = True
         ran = False
 
         def changed(value: Tensor) -> Tensor:
             nonlocal ran
             ran = True
-            return edit(value[owner] if late and encoding else value, part)
+            repeated = late and encoding
+            if len(value) != (self.batch if repeated else len(owner)):
+                raise LayerError(
+                    f"layer {layer!r} runs on other rows than the inputs (tiles, crops or frames) and cannot be "
+                    "changed; tap a layer that keeps one row per input, or use 'gradcam'"
+                )
+            value = value[owner] if repeated else value
+            return torch.cat([edit(value[:count], part), value[count:]])
 
         inputs = {name: ordinary(value) for name, value in problem.inputs.items()}
         if not late:
             inputs = {name: value[owner] for name, value in inputs.items()}
         context = {name: ordinary(value)[owner] for name, value in problem.context.items()}
+        number = self._seen(layer)[1]
         with (
             undisturbed(problem.model, self.inputs.device),
             model_runs(self.inputs.shape),
-            _handed_on(problem.model, layer, changed),
+            exchanged(problem.model, layer, changed, number - 1),
         ):
             features = problem.encode(inputs)
             encoding = False
             output = problem.decode(features[owner] if late and not ran else features, context)
             if not ran:
                 raise LayerError(f"layer {layer!r} does not run in this model's forward pass, or puts out no tensor")
-            return problem.score(output, self._rows(owner)).float()
+            return problem.score(output, self._rows(owner)).float()[:count]
 
     def gradients(
         self,
@@ -207,7 +230,7 @@ class Probe:
         """
         problem = self._problem(images, owner)
         problem.score = score or problem.score
-        options: dict[str, Any] = {"strategy": self._strategy, "memory": self._memory, "rule": rule}
+        options: dict[str, Any] = {"strategy": self._strategy, "memory": self.memory, "rule": rule}
         return run(problem, self._rows(owner), layers, reduce, **options).reduced
 
     @cached_property
@@ -217,43 +240,40 @@ class Probe:
         Raises:
             LayerError: it does not run, or puts out no map.
         """
-        model, seen = self.problem.model, dict[str, Tensor]()
+        values = {layer: self._seen(layer)[0] for layer in self.readers}
+        return {layer: self.readers[layer](value) for layer, value in values.items() if value is not None}
 
-        def watch(layer: str) -> Callable[[Tensor], Tensor]:
-            def keep(value: Tensor) -> Tensor:
-                seen[layer] = value.clone()
-                return value
-
-            return keep
-
-        with ExitStack() as stack:
-            stack.enter_context(undisturbed(model, self.inputs.device))
-            stack.enter_context(model_runs(self.inputs.shape))
-            for layer in self.layers:
-                stack.enter_context(_handed_on(model, layer, watch(layer)))
-            inputs = {name: ordinary(value) for name, value in self.problem.inputs.items()}
-            self.problem.decode(self.problem.encode(inputs), self.problem.context)
-        return {layer: self.as_map(layer, seen.get(layer)) for layer in self.layers}
-
-    def as_map(self, layer: str, value: Tensor | None) -> Tensor:
-        """What a layer put out for the B inputs as ``[B, C, *S]``.
+    @cached_property
+    def readers(self) -> dict[str, Reader]:
+        """How what each of :attr:`layers` puts out is read as maps.
 
         Raises:
-            LayerError: it is no map.
+            LayerError: it does not run, or puts out no map.
         """
+        return {layer: self._reader(layer) for layer in self.layers}
+
+    def _seen(self, layer: str) -> Seen:
+        """What a layer puts out for the inputs as they are; one pass looks at all of :attr:`layers`."""
+        if layer not in self._looked_at:
+            model, found = self.problem.model, self._looked_at
+            wanted = list(dict.fromkeys([*self.layers, layer]))
+            with ExitStack() as stack:
+                stack.enter_context(undisturbed(model, self.inputs.device))
+                stack.enter_context(model_runs(self.inputs.shape))
+                for name in wanted:
+                    found[name] = (None, 0)
+                    stack.enter_context(watched(model, name, found))
+                inputs = {name: ordinary(value) for name, value in self.problem.inputs.items()}
+                self.problem.decode(self.problem.encode(inputs), self.problem.context)
+        return self._looked_at[layer]
+
+    def _reader(self, layer: str) -> Reader:
+        value = self._seen(layer)[0]
         if value is None:
             raise LayerError(f"layer {layer!r} does not run in this model's forward pass, or puts out no tensor")
-        return self.reader(layer, value)(value)
-
-    def reader(self, layer: str, value: Tensor) -> Reader:
-        """How what a layer puts out for the B inputs is read as maps, and maps are written back.
-
-        Raises:
-            LayerError: it is no map.
-        """
         prefix = getattr(self.problem.model, "num_prefix_tokens", None)
         reader = reader_for(value.shape, self.inputs.shape[2:], prefix, self.batch) if value.ndim else None
-        if reader is None or len(value) != self.batch:
+        if reader is None:
             raise LayerError(
                 f"layer {layer!r} puts out shape {tuple(value.shape)}, which is no map of the photo; choose one that "
                 "`mmexplain layers` lists with a map"
@@ -274,25 +294,3 @@ def _finite(scores: Tensor, what: str) -> Tensor:
     if not bool(torch.isfinite(scores).all()):
         raise ModelError(f"the model's score of {what} is not finite (NaN or Inf)")
     return scores
-
-
-@contextmanager
-def _handed_on(model: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """The layer's output is exchanged for ``change`` of it, in this thread."""
-    thread, name, calls = threading.get_ident(), LayerName.parse(layer), 0
-
-    def hook(_: nn.Module, __: Any, output: Any) -> Any:
-        nonlocal calls
-        value = first_tensor(output)
-        if value is None or threading.get_ident() != thread:
-            return None
-        calls += 1
-        if name.call not in (-1, calls - 1):
-            return None
-        return replace_tensor(output, value, change(value))
-
-    handle = model.get_submodule(name.module).register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmexplain.explainer import explain
     from mmexplain.explanation import Explanation
     from mmexplain.geometry import Geometry
+    from mmexplain.layers_report import LayersReport, layers_report
     from mmexplain.targets import Target
     from mmexplain.tasks.registry import load
 
@@ -35,6 +36,7 @@ __all__ = [
     "Geometry",
     "InputError",
     "LayerError",
+    "LayersReport",
     "MMExplainError",
     "MethodError",
     "ModelError",
@@ -42,6 +44,7 @@ __all__ = [
     "TargetError",
     "__version__",
     "explain",
+    "layers_report",
     "load",
     "methods",
 ]
@@ -49,8 +52,10 @@ __all__ = [
 _MODULE_OF = {
     "Explanation": "mmexplain.explanation",
     "Geometry": "mmexplain.geometry",
+    "LayersReport": "mmexplain.layers_report",
     "Target": "mmexplain.targets",
     "explain": "mmexplain.explainer",
+    "layers_report": "mmexplain.layers_report",
     "load": "mmexplain.tasks.registry",
 }
 

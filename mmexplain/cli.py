@@ -19,6 +19,7 @@ from click.exceptions import NoArgsIsHelpError
 from mmexplain.commands.acting import action
 from mmexplain.commands.answering import vqa
 from mmexplain.commands.explaining import caption, classify
+from mmexplain.commands.layering import layers_report
 from mmexplain.commands.listing import layers, methods, models
 from mmexplain.commands.options import examples
 from mmexplain.commands.showing import demo
@@ -105,7 +106,7 @@ def cli() -> None:
     """See where a vision-language model looked, for every thing it said."""
 
 
-for _verb in (caption, vqa, classify, action, methods, models, layers, demo):
+for _verb in (caption, vqa, classify, action, layers_report, methods, models, layers, demo):
     cli.add_command(_verb)
 
 

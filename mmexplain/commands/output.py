@@ -37,16 +37,19 @@ class Destination:
         out: file or folder; a name without a suffix, or with a slash at its end, is a folder, made if needed.
         source: the photo or the clip that is explained, which must survive.
         clip: it is a clip, which can be written as one too.
+        suffixes: the kinds of file that can be written; those of an explanation if None.
 
     Raises:
         InputError: the kind of file is unknown, its folder is missing or closed, or a file that is not ours is there.
     """
 
-    def __init__(self, out: str, source: str | None = None, clip: bool = False) -> None:
+    def __init__(
+        self, out: str, source: str | None = None, clip: bool = False, suffixes: tuple[str, ...] | None = None
+    ) -> None:
         self.path = Path(out)
         self.source = source
         self.kind = "clip" if clip else "photo"
-        suffixes = CLIP_SUFFIXES if clip else SUFFIXES
+        suffixes = suffixes or (CLIP_SUFFIXES if clip else SUFFIXES)
         self.is_folder = self.path.is_dir() or out.endswith(("/", os.sep)) or not self.path.suffix
         if self.is_folder:
             if self.path.exists() and not self.path.is_dir():
@@ -76,7 +79,7 @@ class Destination:
             InputError: the system refused; the message says why.
         """
         if not self.is_folder:
-            self._put(self.path, explanation.save, written)
+            self.keep(explanation.save, written)
             return
         self.put(REPORT, explanation.save, written)
         clip = explanation.geometry.frames is not None
@@ -93,6 +96,14 @@ class Destination:
             else:
                 self.put(name, partial(_save_png, explanation.overlay(number, layer, method)), written)
         self.put("explanation.safetensors", explanation.save, written)
+
+    def keep(self, save: Callable[[Path], object], written: list[str]) -> None:
+        """Have ``save`` write the one file that was asked for.
+
+        Raises:
+            InputError: the system refused; the message says why.
+        """
+        self._put(self.path, save, written)
 
     def put(self, name: str, save: Callable[[Path], object], written: list[str]) -> None:
         """Have ``save`` write the file ``name`` in the folder, which is made if needed.

@@ -7,6 +7,8 @@ import resource
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from tests.command_line import (
 pytest_plugins = ["tests.command_line_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
-VERBS = ("caption", "vqa", "classify", "action", "methods", "models", "layers", "demo")
+VERBS = ("caption", "vqa", "classify", "action", "layers-report", "methods", "models", "layers", "demo")
 
 
 # -- help -------------------------------------------------------------------------------------------------------------
@@ -171,10 +173,82 @@ def test_a_person_sees_the_caption_a_table_and_the_report(photo: Path, captioner
 
 def test_methods_and_models_are_listed() -> None:
     maps, _, texts = run("methods").stdout.partition("\n\n")
-    assert [line.split()[0] for line in maps.splitlines()[1:]] == list(METHODS)
+    rows = maps.splitlines()[1:]
+    assert [line.split()[0] for line in rows if not line.startswith(" ")] == list(METHODS)
+    told = [line for line in rows if line.startswith(" ")]
+    for method in METHODS.values():
+        assert any(f"needs {method.needs}; {method.cost}; {method.paper}" in line for line in told)
+    assert "parameters: patch=35, stride=0, frames=8, fill='grey'" in maps
     assert [line.split()[0] for line in texts.splitlines()[1:]] == list(TEXT_METHODS)
     listed = [line.split()[0] for line in run("models").stdout.splitlines()[1:]]
     assert {"efficientnet-lite0", "show-attend-tell", "torchvision:NAME"} <= set(listed)
+
+
+def test_methods_are_readable_in_a_narrow_terminal(monkeypatch: Any) -> None:
+    monkeypatch.setattr("mmexplain.commands.tables.PIPED_WIDTH", 100)
+    maps = run("methods").stdout.partition("\n\n")[0].splitlines()
+    assert all(len(line.rstrip()) <= 100 for line in maps)
+    assert len(maps) < 4 * len(METHODS)
+
+
+def test_methods_with_parameters(photo: Path, classifier: str, captioner: str) -> None:
+    asked = ["--method", "occlusion(patch=[60, 200], stride=90)", "--method", "gradcam"]
+    names = ["occlusion(patch=60, stride=90)", "occlusion(patch=200, stride=90)", "gradcam"]
+    for verb, model in (("classify", classifier), ("caption", captioner)):
+        targets = record(verb, photo, "--model", model, *asked)["targets"]
+        assert list(dict.fromkeys(target["method"] for target in targets)) == names
+        assert {target["layer"] for target in targets if target["method"] != "gradcam"} == {"input"}
+    files = record("classify", photo, "--model", classifier, *asked, "--top", 1, "--out", "maps/")["files"]
+    pictures = [Path(file).name for file in files if file.endswith(".png")]
+    assert len(pictures) == 3
+    assert "occlusion-patch-60-stride-90" in pictures[0] and "occlusion-patch-200-stride-90" in pictures[1]
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_.") for name in pictures)
+    loaded = Explanation.load("maps/explanation.safetensors")
+    assert loaded.methods == names
+    result = run("classify", photo, "--model", classifier, "--method", "occlusion(patch=90, stride=90)")
+    assert "occlusion(patch=90, stride=90) at input" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("oclusion", "unknown method 'oclusion'; closest: 'occlusion'"),
+        ("occlusion(patch=15", "it is written NAME or NAME(PARAMETER=VALUE, ...)"),
+        ("occlusion(15)", "it is written NAME or NAME(PARAMETER=VALUE, ...)"),
+        ("occlusion(size=15)", "'occlusion' has no parameter 'size'"),
+        ("occlusion(patch=1.5)", "patch of 'occlusion' is like 35, not 1.5"),
+        ("gradcam(layer=3)", "it has none"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["classify", "caption", "action"])
+def test_wrong_methods_are_told_before_a_model_is_loaded(
+    photo: Path, clip: Path, verb: str, name: str, message: str, monkeypatch: Any
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("mmexplain.tasks.registry.load", never)
+    assert message in refusal(verb, clip if verb == "action" else photo, "--method", name)
+
+
+def test_progress_of_methods_that_take_long(photo: Path, clip: Path, classifier: str, mover: str, monkeypatch: Any) -> None:
+    said: list[str] = []
+
+    @contextmanager
+    def noting(text: str) -> Iterator[Any]:
+        said.append(text)
+        yield said.append
+
+    monkeypatch.setattr("mmexplain.commands.running.working", noting)
+    method = ["--method", "rise(masks=3)"]
+    assert run("classify", photo, "--model", classifier, *method).exit_code == 0
+    assert "explaining: 3 of 3 steps" in said
+    said.clear()
+    assert run("action", clip, "--model", mover, *method, "--sampling", "uniform").exit_code == 0
+    assert "explaining: 3 of 3 steps" in said
+    said.clear()
+    assert run("action", clip, "--model", mover, "--frames", 16, "--stride", 1).exit_code == 0
+    assert "explaining: 4 of 4 steps" in said, "two windows, each of which is seen twice"
 
 
 def test_layers_that_are_listed_can_be_explained(photo: Path, classifier: str, captioner: str) -> None:

@@ -57,6 +57,16 @@ def test_the_suffix_says_what_is_written(clip: Path, mover: str, tmp_path: Path,
     assert (tmp_path / name).stat().st_size > 1000
 
 
+@pytest.mark.parametrize("method", ["occlusion(patch=90, stride=90)", "scorecam", "ablationcam", "rise(masks=4)"])
+def test_methods_that_run_the_model_often(clip: Path, mover: str, method: str) -> None:
+    """Of one window they are explained, with an axis of time; of several there is a line that says what to do."""
+    found = record("action", clip, "--model", mover, "--method", method, "--sampling", "dense", "--top", "1")
+    (target,) = found["targets"]
+    assert target["method"] == method and (target["peak"] is None or target["frame"] is not None)
+    refused = refusal("action", clip, "--model", mover, "--method", method, "--sampling", "windows", "--stride", "1")
+    assert repr(method) in refused and "sampling='dense' or 'uniform'" in refused
+
+
 def test_refusals(clip: Path, photo: Path, mover: str, tmp_path: Path) -> None:
     assert "'jumpin' is not among the model's 3 actions; closest: 'jumping'" in refusal(
         "action", clip, "--model", mover, "--target", "jumpin"

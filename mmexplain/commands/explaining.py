@@ -79,6 +79,7 @@ def caption(
         'mmexplain classify photo.jpg --target "tiger cat" --target boxer',
         'mmexplain classify photo.jpg --versus "tiger cat" tabby --out contrast.png',
         "mmexplain classify photo.jpg --model torchvision:resnet50 --method guided-gradcam",
+        'mmexplain classify photo.jpg --method "occlusion(patch=[15, 35])" --method rise',
     ),
 )
 @click.option("--target", "targets", metavar="LABEL", multiple=True, help="A class by name or number. Repeatable.")

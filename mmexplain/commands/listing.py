@@ -15,18 +15,28 @@ EMPTY = (640, 480)
 """Width and height of the photo on which layers are listed; most models crop it to a size of their own."""
 
 
-@click.command(short_help="List the methods.", epilog=examples("mmexplain methods"))
+@click.command(
+    short_help="List the methods.",
+    epilog=examples("mmexplain methods", 'mmexplain classify photo.jpg --method "occlusion(patch=15)"'),
+)
 def methods() -> None:
-    """List the methods: what each needs and where it was published; first those that make maps (--method), then those
-    that tell which words of a text counted (--text)."""
+    """List the methods: what each needs, what it costs for K targets, where it was published and which parameters it
+    has; first those that make maps (--method), then those that tell which words of a text counted (--text).
+
+    Parameters are written in parentheses, in quotes for the shell: --method "occlusion(patch=15)".
+    """
     from mmexplain.commands.tables import console, plain_table
     from mmexplain.methods.registry import DEFAULT_METHOD, METHODS
     from mmexplain.methods.text import TEXT_METHODS
 
-    table = plain_table("method", "what it shows", "needs", "paper", whole=("method",))
+    table = plain_table("method", "what it shows", whole=("method",))
     for method in METHODS.values():
         default = " (default)" if method.name == DEFAULT_METHOD else ""
-        table.add_row(method.name, method.summary + default, method.needs, method.paper)
+        table.add_row(method.name, method.summary + default)
+        table.add_row("", f"needs {method.needs}; {method.cost}; {method.paper}", style="dim")
+        if method.parameters:
+            written = ", ".join(f"{name}={value!r}" for name, value in method.parameters.items())
+            table.add_row("", f"parameters: {written}", style="dim")
     console().print(table)
     console().print()
     table = plain_table("text method", "what it shows", "formula", "paper", whole=("text method",))

@@ -81,7 +81,8 @@ def _options(source: str) -> tuple[Callable[[Command], Command], ...]:
             multiple=True,
             default=("gradcam",),
             show_default=True,
-            help="Repeatable; see 'mmexplain methods'.",
+            help="Repeatable; see 'mmexplain methods'. With parameters in quotes: \"occlusion(patch=15)\"; a list of "
+            'values makes a map for each: "occlusion(patch=[15, 35])".',
         ),
         click.option(
             "--layer",

@@ -52,9 +52,12 @@ def explain(
         model = DEFAULTS[task_name] if request.model is None else request.model
         task: Any = load(model, task=task_name, device=request.device)
         say("explaining")
-        shared: dict[str, Any] = {"layers": list(request.layers) or None, "methods": request.methods}
-        if read is not None:
-            shared["progress"] = lambda done, total: say(f"explaining: {done} of {total} windows")
+        # Windows of a long clip, or what methods change in the input: channels, masks, patches.
+        shared: dict[str, Any] = {
+            "layers": list(request.layers) or None,
+            "methods": request.methods,
+            "progress": lambda done, total: say(f"explaining: {done} of {total} steps"),
+        }
         explanation = task.explain(source, **options(task), **shared)
     files: list[str] = []
     try:

@@ -182,7 +182,8 @@ class Action(OutcomeTask, ClipTask):
                 holds its last frame.
             step: frames from the start of a window to that of the next; by default they do not overlap.
             score: what to differentiate: "logit" or "log-probability".
-            progress: told how many windows of how many are done; counts both passes.
+            progress: told how many windows of how many are done; counts both passes. Of a single window: how many
+                changed inputs of how many, by methods that need many.
             options: ``layers``, ``methods``, ``strategy`` …: see :func:`mmexplain.explain`.
 
         Returns:
@@ -213,7 +214,8 @@ class Action(OutcomeTask, ClipTask):
             every = self.stride_for(video) if stride is None else stride
             windows = choose_windows(video.n_frames, count, every, sampling, step)
             if len(windows) == 1:
-                explanation = explain(self, self.prepare_window(video, windows[0]), choose, **options)[0]
+                batch = self.prepare_window(video, windows[0])
+                explanation = explain(self, batch, choose, progress=progress, **options)[0]
             else:
                 explanation = self._over(video, windows, choose, wanted is None, progress, options)
             explanation.provenance["sampling"] = {
@@ -316,6 +318,8 @@ def _require_small(options: Mapping[str, Any]) -> None:
     """Raise if what was asked for cannot be kept for every window of a long video."""
     one = "explain one window, with sampling='dense' or 'uniform'"
     for method in select(options.get("methods", (DEFAULT_METHOD,))):
+        if method.at_layers:
+            raise MethodError(f"{method.name!r} runs the model too often for every window of a long video; {one}")
         if method.space in ("pixel", "product", "probe"):
             raise MethodError(f"maps of {method.name!r} at every pixel of a long video would be too large; {one}")
     if options.get("create_graph"):

@@ -41,7 +41,10 @@ class Method:
         needs: what the model must have, for people.
         cost: forward and backward passes for K targets, for people.
         signed: the raw map has meaningful negative values.
+        colormap: of the pictures of a signed map, where the method's paper has its own: a name that
+            :func:`~mmexplain.render.colors.rgb_table` knows.
         colour: the maps keep the input's channels, ``[B, K, C, *P]``.
+        grainy: the maps differ from pixel to pixel and have long tails: pictures of them cut off the strongest values.
         at_layers: for "probe": it makes a map for each tapped layer; otherwise the layers are not looked at.
         parameters: name → default.
         options: the parameters that were given and are not the default.
@@ -58,7 +61,9 @@ class Method:
     needs: str = "gradients"
     cost: str = "1 forward + K head backwards"
     signed: bool = False
+    colormap: str | None = None
     colour: bool = False
+    grainy: bool = False
     at_layers: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation
-from mmexplain.render.heat import Heat, kind_of, picture_size, scale_between, scale_of_pixels, unit_values
+from mmexplain.render.heat import Heat, colormap_of, kind_of, picture_size, scale_between, scale_of_pixels, unit_values
 from mmexplain.targets import Target
 
 
@@ -54,7 +55,7 @@ class ClipHeat:
             self.scale = scale_of_pixels(self._values.abs().flatten(), note)
         else:
             seen = self._geometry.range_in_clip(self._values, self._size) or (0.0, 0.0)
-            self.scale = scale_between(kind, *seen, note)
+            self.scale = replace(scale_between(kind, *seen, note), colormap=colormap_of(key, kind))
 
     def frames(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, Heat]]:
         """``(number, heat)`` of the frames with these numbers in the file, in the order given; of all by default."""

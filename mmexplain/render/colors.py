@@ -16,12 +16,18 @@ DIVERGING = "fire-ice"
 """Default for signed maps (-1 to 1): ``inferno`` for evidence for, the same with red and blue exchanged for evidence
 against. Both ends are bright, so that they show on photos, and are told apart with every kind of colour vision."""
 
+RED_BLUE = "red-blue"
+"""Signed maps as the appendix of the Grad-CAM paper (Selvaraju et al., ICCV 2017) draws occlusion: blue for evidence for,
+red for evidence against."""
+
+_OWN = (DIVERGING, RED_BLUE)
+
 LEVELS = 256
 
 
 @lru_cache(maxsize=32)
 def rgb_table(name: str) -> NDArray[np.uint8]:
-    """``[256, 3]`` uint8 colours of a matplotlib colour map, or of "fire-ice".
+    """``[256, 3]`` uint8 colours of a matplotlib colour map, of "fire-ice" or "red-blue".
 
     Raises:
         InputError: matplotlib has no colour map of that name.
@@ -31,8 +37,14 @@ def rgb_table(name: str) -> NDArray[np.uint8]:
     if name == DIVERGING:
         fire = rgb_table(SEQUENTIAL)[np.linspace(LEVELS // 5, LEVELS - 1, LEVELS // 2).round().astype(int)]
         return np.concatenate([fire[::-1, ::-1], fire])
+    if name == RED_BLUE:
+        # Both ends as bright as each other; the tone alone tells them apart, so that opacity can tell the strength.
+        ends = np.array([[[255, 190, 175], [222, 18, 30]], [[170, 200, 255], [24, 66, 245]]])
+        share = np.linspace(0.0, 1.0, LEVELS // 2)[:, None]
+        red, blue = (np.round(weak + share * (strong - weak)).astype(np.uint8) for weak, strong in ends)
+        return np.concatenate([red[::-1], blue])
     if name not in colormaps:
-        raise InputError(f"unknown colour map {name!r}{did_you_mean(name, colormaps)}")
+        raise InputError(f"unknown colour map {name!r}{did_you_mean(name, [*colormaps, *_OWN])}")
     colours = np.asarray(colormaps[name](np.linspace(0.0, 1.0, LEVELS)))[:, :3]
     table = np.round(colours * 255).astype(np.uint8)
     table.setflags(write=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,15 +12,16 @@ from torch import Tensor
 
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.methods import find
-from mmexplain.taps import INPUT
 from mmexplain.targets import Target
 
 Kind = Literal["evidence", "signed", "pixels"]
 
 # Differences below this share of the largest value are rounding, not a map.
 FLAT = 1e-6
-# Maps in pixels have long tails; the customary picture saturates its strongest 0.5 %.
+# Pixel gradients have long tails; the customary picture saturates its strongest 0.5 %.
 SATURATED = 0.995
+# Over a photo, one value at a pixel instead of a colour, a map of them is legible from here on.
+SATURATED_OVER_PHOTO = 0.98
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Heat:
         values: ``[h, w]`` float32, or ``[h, w, 3]`` for "pixels"; 0 where unseen.
         seen: ``[h, w]`` bool, False where the model never looked.
         note: what a reader must know (the map is flat, holds NaN); None mostly.
+        colormap: the method's own, for "signed"; None mostly.
     """
 
     kind: Kind
     values: NDArray[np.float32]
     seen: NDArray[np.bool_]
     note: str | None = None
+    colormap: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class Scale:
         kind: how they are drawn.
         limit: the value that is drawn at full strength; 0 where there is nothing to draw.
         note: what a reader must know; None mostly.
+        colormap: the method's own, for "signed"; None mostly.
     """
 
     kind: Kind
     limit: float
     note: str | None = None
+    colormap: str | None = None
 
     def draw(self, laid: Tensor) -> Heat:
         """The heat of one photo or frame: ``[h, w]``, or ``[C, h, w]`` with C 1 or 3 for "pixels"; NaN where unseen."""
@@ -61,10 +66,10 @@ class Scale:
         if self.kind == "pixels":
             values = np.moveaxis(np.repeat(values, 3, axis=0) if len(values) == 1 else values, 0, -1)
         if self.limit == 0:
-            return Heat(self.kind, np.zeros(values.shape, np.float32), seen, self.note)
+            return Heat(self.kind, np.zeros(values.shape, np.float32), seen, self.note, self.colormap)
         lowest = 0.0 if self.kind == "evidence" else -1.0
         scaled = np.clip(np.nan_to_num(values) / np.float32(self.limit), lowest, 1.0)
-        return Heat(self.kind, scaled.astype(np.float32, copy=False), seen, self.note)
+        return Heat(self.kind, scaled.astype(np.float32, copy=False), seen, self.note, self.colormap)
 
 
 def heat(
@@ -102,7 +107,7 @@ def heat(
     kind = kind_of(explanation, key, signed)
     values, note = unit_values(explanation, key, explanation.find(target), kind)
     laid = explanation.geometry.to_original(values, size=size or picture_size(explanation))
-    return _scale(kind, laid, note).draw(laid)
+    return replace(_scale(kind, laid, note), colormap=colormap_of(key, kind)).draw(laid)
 
 
 def picture_size(explanation: Explanation) -> tuple[int, int]:
@@ -120,9 +125,15 @@ def kind_of(explanation: Explanation, key: MapKey, signed: bool | None = None) -
     return "signed" if signed else "evidence"
 
 
+def colormap_of(key: MapKey, kind: Kind) -> str | None:
+    """The colour map that the method of ``key`` has for itself; None mostly."""
+    known = find(key.method) if kind == "signed" else None
+    return known.colormap if known else None
+
+
 def unit_values(explanation: Explanation, key: MapKey, number: int, kind: Kind) -> tuple[Tensor, str | None]:
     """The raw map as it is resampled: float32 on the CPU, from -1 to 1, zero for NaN and infinities, and a note if
-    there were any. ``[*S]``, for "pixels" ``[C, *S]``. Of a map in pixels the strongest values are cut off.
+    there were any. ``[*S]``, for "pixels" ``[C, *S]``. Of a grainy map the strongest values are cut off.
 
     It is scaled before it is resampled: values near the smallest floats would drown on the way.
     """
@@ -134,8 +145,9 @@ def unit_values(explanation: Explanation, key: MapKey, number: int, kind: Kind) 
     if bad:
         share = "the whole map is" if bad == values.numel() else f"{bad} of {values.numel()} values are"
         values, note = values.where(finite, 0.0), f"{share} NaN or infinite"
-    if key.layer == INPUT and kind != "pixels":
-        limit = float(np.quantile(values.abs().numpy(), SATURATED))
+    known = find(key.method)
+    if known and known.grainy:
+        limit = float(np.quantile(values.abs().numpy(), SATURATED_OVER_PHOTO))
         values = values.clamp(-limit, limit) if limit > 0 else values
     largest = values.abs().max()
     return (values / largest if largest > 0 else values).float(), note

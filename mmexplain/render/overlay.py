@@ -42,7 +42,8 @@ def overlay(
         target: number, label or target.
         layer: layer name; the first that fits where left out.
         method: method name; the first that fits where left out.
-        colormap: a matplotlib colour map; by default ``inferno``, ``fire-ice`` for signed maps.
+        colormap: a matplotlib colour map, ``fire-ice`` or ``red-blue``; by default the method's own if it has one,
+            otherwise ``inferno``, and ``fire-ice`` for signed maps.
         alpha: opacity of the strongest value, 0 to 1. Pixel-space maps are always opaque.
         size: ``(h, w)`` of the result; the display photo's where left out.
         signed: draw negative values too; by default as the method's registry entry says.
@@ -105,7 +106,7 @@ def paint(shown: Heat, *, colormap: str | None = None, alpha: float = 1.0) -> Im
 def table_of(shown: Heat, colormap: str | None = None) -> NDArray[np.uint8]:
     """``[256, 4]`` colours of an "evidence" or "signed" map."""
     signed = shown.kind == "signed"
-    return rgba_table(colormap or (DIVERGING if signed else SEQUENTIAL), signed)
+    return rgba_table(colormap or shown.colormap or (DIVERGING if signed else SEQUENTIAL), signed)
 
 
 def levels(shown: Heat) -> NDArray[np.uint8]:

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mmexplain.explanation import Explanation, MapKey
+from mmexplain.methods import find
+from mmexplain.render.colors import RED_BLUE
 from mmexplain.render.text import clean
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ def page(width: float, height: float) -> tuple[Figure, Axes]:
 def heading(axes: Axes, explanation: Explanation, keys: list[MapKey], width: float) -> None:
     """What was said or shown, by which model, explained by which methods."""
     said = explanation.text or Path(explanation.picture.source or "").name or explanation.task
-    made = f"{explanation.model} · {', '.join(dict.fromkeys(key.method for key in keys))}"
+    blue = any((known := find(key.method)) and known.colormap == RED_BLUE for key in keys)
+    colours = " · blue: evidence for, red: against" if blue else ""
+    made = f"{explanation.model}{colours} · {', '.join(dict.fromkeys(key.method for key in keys))}"
     if explanation.geometry.frames is not None:
         made += " · curves: importance of each frame, the highest in bold"
     write(axes, MARGIN, 0.1, short(said, int(width * 9)), 11, weight="bold")

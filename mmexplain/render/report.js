@@ -34,10 +34,11 @@
 
     const slot = () => (data.cells[key][target].kind === "pixels" ? "pixels" : "heat");
 
-    function legend(kind) {
+    function legend(kind, ramp) {
       const box = find(".legend");
       const ends = { evidence: ["none", "strongest"], signed: ["against", "for"], pixels: ["lowers it", "raises it"] };
       box.dataset.kind = kind;
+      box.querySelector(".ramp").style.background = kind === "signed" && ramp ? `${ramp}, #8b8b88` : "";
       box.querySelector(".low").textContent = ends[kind][0];
       box.querySelector(".high").textContent = ends[kind][1];
     }
@@ -57,7 +58,7 @@
       find(".says").textContent = line;
       const where = cell.peak ? `; strongest at ${at(cell.peak)}` : `; ${cell.note || "no peak"}`;
       stage.querySelector("svg").setAttribute("aria-label", `${data.name}. Map for ${line}${where}`);
-      legend(cell.kind);
+      legend(cell.kind, data.maps[key].ramp);
       if (marks) marks(t);
       if (clip) clip.draw(cell);
       each(root, ".choose .word", (word, place) => {

@@ -10,8 +10,9 @@ import numpy as np
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import fit
 from mmexplain.methods import find
+from mmexplain.render.colors import css_gradient
 from mmexplain.render.encode import heat_uri, photo_uri
-from mmexplain.render.heat import Heat, heat
+from mmexplain.render.heat import Heat, colormap_of, heat
 from mmexplain.render.overlay import photo_image
 from mmexplain.render.text import clean, number, percent, rows, tone
 from mmexplain.render.view_clip import clip_cell, clip_view, pictures, reel
@@ -78,7 +79,8 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
                 "layer": clean(key.layer),
                 "method": clean(key.method),
                 "summary": known.summary if (known := find(key.method)) else "",
-                "kind": cells[row][0]["kind"] if targets else "evidence",
+                "kind": (kind := cells[row][0]["kind"] if targets else "evidence"),
+                "ramp": css_gradient(own, True) if (own := colormap_of(key, kind)) else "",
             }
             for row, key in enumerate(keys)
         ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from mmexplain.methods import find
 from mmexplain.render.curve import BINS, along, curve, shares
 from mmexplain.render.encode import heat_uri, photo_uri
 from mmexplain.render.footage import kept_numbers, kept_picture
-from mmexplain.render.heat import Heat, Scale, kind_of, scale_between, unit_values
+from mmexplain.render.heat import Heat, Scale, colormap_of, kind_of, scale_between, unit_values
 
 FRAMES = 64
 """Frames of a clip that a report pictures at most."""
@@ -194,7 +194,7 @@ def _painted(
     laid = [frame for _, frame in explanation.geometry.each_frame(values, shown.size, numbers=numbers)]
     known = torch.cat([frame[~frame.isnan()] for frame in laid]) if laid else torch.empty(0)
     low, high = (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
-    scale = scale_between(kind, low, high, note)
+    scale = replace(scale_between(kind, low, high, note), colormap=colormap_of(key, kind))
     return scale, [scale.draw(frame) for frame in laid[: len(shown.seen)]]
 
 
@@ -206,7 +206,7 @@ def _sheet(painted: list[Heat], explanation: Explanation, shown: Reel) -> str:
     tiles += [np.zeros_like(tiles[0])] * missing
     lines = [np.concatenate(tiles[at : at + shown.columns], axis=1) for at in range(0, len(tiles), shown.columns)]
     values = np.concatenate(lines, axis=0)
-    sheet = Heat(painted[0].kind, values, np.ones(values.shape, np.bool_))
+    sheet = replace(painted[0], values=values, seen=np.ones(values.shape, np.bool_))
     return heat_uri(sheet, (0, 0, values.shape[1], values.shape[0]))
 
 

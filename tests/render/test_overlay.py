@@ -102,6 +102,34 @@ def test_signed_maps_are_scaled_symmetrically(make) -> None:
     assert against[2] > against[0] and toward[0] > toward[2], "blue against, red for"
 
 
+def test_occlusion_is_blue_for_evidence_and_red_for_confusion(make) -> None:
+    """As Fig. A5 of the Grad-CAM paper has it: the other way round than maps of other signed methods."""
+    explanation = make(geometry="squashed", keys=(("input", "occlusion(patch=15)"), ("fc", "cam")), spots={0: (2, 2)})
+    for values in explanation.maps.values():
+        values[0, 5, 5] = -2.0
+    for method, toward, against in (("occlusion(patch=15)", 2, 0), ("cam", 0, 2)):
+        picture = np.asarray(heatmap_rgba(explanation, 0, method=method))
+        evidence, confusion = picture[25, 37], picture[-1, -1]
+        assert evidence[toward] > evidence[against] + 50 and evidence[3] > 200
+        assert confusion[against] > confusion[toward] + 50 and confusion[3] > 200
+    assert heat(explanation, 0, method="occlusion(patch=15)").colormap == "red-blue"
+    own = heatmap_rgba(explanation, 0, method="occlusion(patch=15)", colormap="fire-ice")
+    assert own.tobytes() == heatmap_rgba(explanation, 0, method="cam").tobytes(), "what the caller names comes first"
+    positive = np.asarray(heatmap_rgba(explanation, 0, method="occlusion(patch=15)", signed=False))
+    assert positive[-1, -1, 3] == 0 and positive[25, 37, 0] > positive[25, 37, 2], "evidence alone has evidence's colours"
+
+
+def test_the_reports_legend_has_the_methods_colours(make) -> None:
+    from mmexplain.render.colors import css_gradient
+    from mmexplain.render.report import report_html
+    from mmexplain.render.view import view
+
+    explanation = make(keys=(("input", "occlusion"), ("fc", "cam"), ("fc", "gradcam")))
+    maps = view(explanation, 0)["maps"]
+    assert [made["ramp"] for made in maps] == [css_gradient("red-blue", True), "", ""]
+    assert css_gradient("red-blue", True) in report_html([explanation])
+
+
 def test_pixel_maps_are_grey_centred_colour_images(make) -> None:
     explanation = make(geometry="squashed", pixels=True)
     maps = explanation.maps[MapKey("input", "guided-backprop")]

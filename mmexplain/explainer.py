@@ -167,6 +167,7 @@ def explain(
     choice = first.choice
     problem.context = problem.context | choice.context
 
+    checks: dict[str, dict[str, Tensor]] = {}
     for method in plan.methods:
         if method.space == "probe":
             if create_graph:
@@ -177,6 +178,7 @@ def explain(
                 first.scores,
                 resolve(task.model, names),
                 logits=task.logits,
+                probability=task.probability,
                 black=task.black(),
                 strategy=strategy,
                 memory=memory,
@@ -186,6 +188,7 @@ def explain(
             assert method.function is not None
             made = method.function(probe, **{**method.parameters, **method.options})
             maps |= {MapKey(layer, method.name): value for layer, value in made.items()}
+            checks[method.name] = probe.checks
         if method.name == "cam":
             require_linear_head(problem, choice.targets, names, memory=memory)
         if method.moments:
@@ -221,6 +224,7 @@ def explain(
             words=list(choice.words[row]) if choice.words else [],
             provenance=_provenance(problem, strategy, seed)
             | task.provenance()
+            | _checks_of(checks, row, len(targets_of_row))
             | _text_provenance(text_layer, readings, row),
             seconds=elapsed / len(choice.targets),
             pixel_methods=frozenset(method.name for method in plan.methods if method.colour),
@@ -320,6 +324,15 @@ def _passages(task: Task, choice: Choice) -> list[Passage]:
 
 def _text_provenance(layer: str | None, readings: Sequence[Reading] | None, row: int) -> dict[str, Any]:
     return {} if readings is None else {"text_layer": layer, "text_steps": readings[row].steps}
+
+
+def _checks_of(checks: Mapping[str, Mapping[str, Tensor]], row: int, count: int) -> dict[str, Any]:
+    """method → name → a number for each target of one input."""
+    return {
+        method: {name: value[row, :count].tolist() for name, value in found.items()}
+        for method, found in checks.items()
+        if found
+    }
 
 
 def _row(value: Tensor | None, row: int, count: int) -> Tensor | None:

@@ -51,9 +51,10 @@ def vargrad(probe: Probe, *, samples: int = 50, noise: float = 0.15) -> dict[str
     """VarGrad: M = Σ_c Var_m ∂S/∂x_c (x + ε_m), ε_m ~ N(0, σ²); the unbiased variance, with n − 1 below.
 
     Adebayo, Gilmer, Goodfellow & Kim, "Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter
-    Values", ICLR workshop 2018 (arXiv:1810.03307); also Adebayo et al., NeurIPS 2018. The variances of a pixel's channels
-    are added up. By Welford's updates: a difference of two means of squares would lose small variances to rounding. It
-    assumes that the score is differentiable; where its gradient is constant, as for a linear model, the map is zero.
+    Values", ICLR workshop 2018 (arXiv:1810.03307); also Adebayo et al., NeurIPS 2018. The variances of a pixel's
+    channels are added up. By Welford's updates: a difference of two means of squares would lose small variances to
+    rounding. It assumes that the score is differentiable; where its gradient is constant, as for a linear model, the
+    map is zero.
 
     Cost: as :func:`smoothgrad`.
 
@@ -80,8 +81,8 @@ def vargrad(probe: Probe, *, samples: int = 50, noise: float = 0.15) -> dict[str
 
 
 def smooth_gradcam_pp(probe: Probe, *, samples: int = 50, noise: float = 0.15) -> dict[str, Tensor]:
-    """Smooth Grad-CAM++: α = D₂ / (2 D₂ + D₃ ΣA), w_k = Σ α ReLU(D₁), L = ReLU(Σ_k w_k A^k), with D_p the mean over noisy
-    samples of the p-th derivative by A.
+    """Smooth Grad-CAM++: α = D₂ / (2 D₂ + D₃ ΣA), w_k = Σ α ReLU(D₁), L = ReLU(Σ_k w_k A^k), with D_p the mean over
+    noisy samples of the p-th derivative by A.
 
     Omeiza, Speakman, Cintas & Weldermariam, "Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for
     Deep Convolutional Neural Network Models", 2019 (arXiv:1908.01224), section III. Only derivatives are averaged: A is

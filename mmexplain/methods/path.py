@@ -46,14 +46,16 @@ def completeness_error(parts: Tensor, scores: Tensor) -> Tensor:
     return (parts.sum(-1) - change).abs() / torch.maximum(change.abs(), least)
 
 
-def integrated_gradients(probe: Probe, *, steps: int = 32, baseline: str = "black") -> dict[str, Tensor]:
+def integrated_gradients(probe: Probe, *, steps: int = 128, baseline: str = "black") -> dict[str, Tensor]:
     """Integrated gradients: M = Σ_c (x_c − x'_c) · ∫₀¹ ∂S(x' + α (x − x'))/∂x_c dα.
 
     Sundararajan, Taly & Yan, "Axiomatic Attribution for Deep Networks", ICML 2017, eq. 1, with the integral by
     Gauss-Legendre quadrature. The map sums to S(x) − S(x') (their proposition 1) but for the error of the quadrature,
     which goes into ``probe.checks`` as ``"completeness_error"``, ``|ΣM − (S(x) − S(x'))| / |S(x) − S(x')|`` for each
-    target: take more steps where it is large. It assumes that the score is differentiable almost everywhere on the
-    path. A pixel of the baseline's own colour gets no part.
+    target: take more steps where it is large. Deep networks are rough on the way: for EfficientNet-Lite0, two classes
+    of a photo and a black baseline it was 35 % and 44 % with 32 steps, 19 % and 3 % with 64, 2 % and 3 % with 128. It
+    assumes that the score is differentiable almost everywhere on the path. A pixel of the baseline's own colour gets no
+    part.
 
     Cost: ``steps`` forward passes, as many backward passes for each target, and one forward pass of the baseline.
 
@@ -84,8 +86,12 @@ def integrated_gradients(probe: Probe, *, steps: int = 32, baseline: str = "blac
         shares, weights = (points[numbers, column].view(-1, *[1] * (way.ndim - 1)) for column in (0, 1))
         images = (start + shares * way[owner]).to(probe.inputs.dtype)
         counts = (weights * way[owner]).unsqueeze(1)
-        found = probe.gradients(images, owner, lambda _, __, g, c=counts: {"part": (c * g.to(kind)).sum(2)})
-        for row, value in zip(owner.tolist(), found[INPUT]["part"], strict=True):
+
+        def parts(_: str, __: Tensor, gradients: Tensor, counts: Tensor = counts) -> dict[str, Tensor]:
+            return {"parts": (counts * gradients.to(kind)).sum(2)}
+
+        found = probe.gradients(images, owner, parts)[INPUT]["parts"]
+        for row, value in zip(owner.tolist(), found, strict=True):
             total[row] += value
     empty = probe.score(start.expand_as(way).to(probe.inputs.dtype), torch.arange(probe.batch, device=way.device))
     ends = torch.stack([empty, probe.scores], -1)

@@ -1,7 +1,7 @@
 """Maps of the gradient at the photo itself: pure functions of the model's input and the gradient there.
 
-Shapes: ``inputs [B, 1, C, *P]``, ``gradients [B, K, C, *P]`` of K scores, maps ``[B, K, *P]``. P has two axes for photos,
-three for clips. Half-precision tensors are computed in float32.
+Shapes: ``inputs [B, 1, C, *P]``, ``gradients [B, K, C, *P]`` of K scores, maps ``[B, K, *P]``. P has two axes for
+photos, three for clips. Half-precision tensors are computed in float32.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def input_x_gradient(inputs: Tensor, gradients: Tensor) -> Tensor:
     """Input × gradient: M = Σ_c x_c · ∂S/∂x_c, the first-order part of S(x) − S(0).
 
     Shrikumar, Greenside, Shcherbina & Kundaje, "Not Just a Black Box: Learning Important Features Through Propagating
-    Activation Differences", 2016 (arXiv:1605.01713), section 2. x is what the model sees, after normalisation: a pixel of
-    the mean colour is zero and gets no part. For a network of ReLUs without biases the map sums to S(x).
+    Activation Differences", 2016 (arXiv:1605.01713), section 2. x is what the model sees, after normalisation: a pixel
+    of the mean colour is zero and gets no part. For a network of ReLUs without biases the map sums to S(x).
 
     Cost: as :func:`saliency`.
 

@@ -57,7 +57,10 @@ class Squares(nn.Module):
 def test_against_loops_over_samples(make: type[nn.Module], shape: tuple[int, ...]) -> None:
     """A loop over samples in float64; two photos, two targets each, whose ranges differ."""
     task = ModelTask(seeded(make).requires_grad_(False))
-    images, rows = noise(2, *shape) * torch.tensor([1.0, 3.0]).view(2, *[1] * len(shape)), [classes(0, 3), classes(4, 1)]
+    images, rows = (
+        noise(2, *shape) * torch.tensor([1.0, 3.0]).view(2, *[1] * len(shape)),
+        [classes(0, 3), classes(4, 1)],
+    )
     with torch.no_grad():
         for method in ("smoothgrad", "vargrad"):
             found = explain(task, task.prepare(images), rows, methods=[f"{method}(samples=6, noise=0.2)"], seed=5)
@@ -132,7 +135,7 @@ def slow_map(model: nn.Module, image: Tensor, layer: str, number: int, samples: 
     weights = []
     for k in range(len(a)):
         total, weight = a[k].sum().item(), 0.0
-        for one, two, three in zip(d1[k].flatten().tolist(), d2[k].flatten().tolist(), d3[k].flatten().tolist()):
+        for one, two, three in zip(*(d[k].flatten().tolist() for d in (d1, d2, d3)), strict=True):
             below = 2 * two + total * three
             weight += (two / below if below else 0.0) * max(one, 0.0)
         weights.append(weight)
@@ -144,7 +147,9 @@ def slow_map(model: nn.Module, image: Tensor, layer: str, number: int, samples: 
     [(PlainCNN, ["relu1", "relu2"], (3, 8, 8)), (VideoNet, ["conv1"], (3, 4, 6, 6))],
     ids=["photo", "clip"],
 )
-def test_smooth_gradcam_pp_against_its_formula(make: type[nn.Module], layers: list[str], shape: tuple[int, ...]) -> None:
+def test_smooth_gradcam_pp_against_its_formula(
+    make: type[nn.Module], layers: list[str], shape: tuple[int, ...]
+) -> None:
     task = ModelTask(seeded(make))
     images, rows = noise(2, *shape), [classes(0, 3), classes(4, 1)]
     name = "smoothgrad-cam++(samples=4, noise=0.1)"
@@ -193,7 +198,7 @@ class Scaled(nn.Module):
 
 @pytest.mark.parametrize("scale", [1e-7, 1e-14, 1e-30])
 def test_no_underflow(scale: float) -> None:
-    """In float32 g³ is zero from 1e-15 on. There D₃ ΣA is nothing beside D₂: α is one half, the weights Σ ReLU(D₁) / 2."""
+    """In float32 g³ is zero from 1e-15 on. There D₃ ΣA is nothing beside D₂: α is one half."""
     task, image = ModelTask(Scaled(scale)), noise(1, 3, 3, 3).float()
     name = "smoothgrad-cam++(samples=4, noise=0.1)"
     (found,) = explain(task, task.prepare(image), [classes(0)], layers=["inner.tap"], methods=[name])

@@ -81,7 +81,9 @@ def test_against_a_slow_sum(baseline: str) -> None:
     images, rows = noise(2, 3, 7, 6), [classes(0, 2), classes(1, 0)]
     black = torch.tensor(task.black(), dtype=torch.float64).view(3, 1, 1)
     start = (black if baseline == "black" else torch.zeros_like(black)).expand(3, 7, 6)
-    found = explain(task, task.prepare(images), rows, methods=[f"integrated-gradients(steps=24, baseline='{baseline}')"])
+    found = explain(
+        task, task.prepare(images), rows, methods=[f"integrated-gradients(steps=24, baseline='{baseline}')"]
+    )
     for b, row in enumerate(rows):
         for k, target in enumerate(row):
             expected = slow(task.model, images[b], start, target.ids[0], 500)

@@ -231,7 +231,9 @@ def test_wrong_methods_are_told_before_a_model_is_loaded(
     assert message in refusal(verb, clip if verb == "action" else photo, "--method", name)
 
 
-def test_progress_of_methods_that_take_long(photo: Path, clip: Path, classifier: str, mover: str, monkeypatch: Any) -> None:
+def test_progress_of_methods_that_take_long(
+    photo: Path, clip: Path, classifier: str, mover: str, monkeypatch: Any
+) -> None:
     said: list[str] = []
 
     @contextmanager

@@ -58,5 +58,7 @@ def _map(probe: Probe, layer: str) -> Tensor:
         left.append(probe.score_layer(layer, without, owner))
     scores = probe.scores[:, None]
     weights = (scores - torch.cat(left).unflatten(0, (probe.batch, count))) / scores.abs().clamp(min=_LEAST)
-    combined: Tensor = torch.matmul(weights.transpose(1, 2).to(maps.dtype), maps.flatten(2))
-    return combined.unflatten(-1, maps.shape[2:]).relu()
+    combined: Tensor = torch.matmul(weights.transpose(1, 2).to(maps.dtype), maps.flatten(2)).unflatten(
+        -1, maps.shape[2:]
+    )
+    return combined.relu()

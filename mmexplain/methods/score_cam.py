@@ -62,8 +62,10 @@ def _map(probe: Probe, maps: Tensor, channels: int, score: Score | None) -> Tens
         weights[owner, number] = probe.score(_masked(probe, maps[owner, number], owner), owner, score)
     if score is None:
         weights = weights.softmax(1).nan_to_num(0.0)  # not a number where all channels are constant
-    combined: Tensor = torch.matmul(weights.transpose(1, 2).to(maps.dtype), maps.flatten(2))
-    return combined.unflatten(-1, maps.shape[2:]).relu()
+    combined: Tensor = torch.matmul(weights.transpose(1, 2).to(maps.dtype), maps.flatten(2)).unflatten(
+        -1, maps.shape[2:]
+    )
+    return combined.relu()
 
 
 def _exact(tensor: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ DIVERGING = "fire-ice"
 against. Both ends are bright, so that they show on photos, and are told apart with every kind of colour vision."""
 
 RED_BLUE = "red-blue"
-"""Signed maps as the appendix of the Grad-CAM paper (Selvaraju et al., ICCV 2017) draws occlusion: blue for evidence for,
-red for evidence against."""
+"""Signed maps as the appendix of the Grad-CAM paper (Selvaraju et al., ICCV 2017, Fig. A5) draws occlusion: blue for
+evidence for, red for evidence against."""
 
 _OWN = (DIVERGING, RED_BLUE)
 

@@ -125,7 +125,7 @@ def kind_of(explanation: Explanation, key: MapKey, signed: bool | None = None) -
     return "signed" if signed else "evidence"
 
 
-def colormap_of(key: MapKey, kind: Kind) -> str | None:
+def colormap_of(key: MapKey, kind: str) -> str | None:
     """The colour map that the method of ``key`` has for itself; None mostly."""
     known = find(key.method) if kind == "signed" else None
     return known.colormap if known else None

@@ -93,7 +93,10 @@ def test_against_a_loop_over_channels(make: Any, layer: str, shape: Any, zero: Z
             expected = slow(run, task.model.get_submodule(layer), zero, read)
             some |= bool(expected.max() > 0)
             torch.testing.assert_close(
-                found[b].maps[MapKey(layer, "ablationcam")][k], expected, rtol=1e-4, atol=1e-5 * float(expected.max() + 1)
+                found[b].maps[MapKey(layer, "ablationcam")][k],
+                expected,
+                rtol=1e-4,
+                atol=1e-5 * float(expected.max() + 1),
             )
     assert some
 
@@ -188,7 +191,10 @@ def test_words_of_captions(layer: str) -> None:
 
             expected = slow(run, task.model.get_submodule(layer), zero, lambda a: a)
             torch.testing.assert_close(
-                found[b].maps[MapKey(layer, "ablationcam")][k], expected, rtol=1e-3, atol=1e-5 * float(expected.max() + 1)
+                found[b].maps[MapKey(layer, "ablationcam")][k],
+                expected,
+                rtol=1e-3,
+                atol=1e-5 * float(expected.max() + 1),
             )
 
 

@@ -84,7 +84,9 @@ def test_every_layout(make: Any, layer: str, shape: tuple[int, ...], read: Any) 
     images = noise(1, *shape)
     (found,) = explain(task, task.prepare(images), [classes(2)], methods=["scorecam"])
     maps = read(activations(task.model, layer, images))[0]
-    torch.testing.assert_close(found.maps[MapKey(layer, "scorecam")][0], slow(task, images[0], maps, 2), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        found.maps[MapKey(layer, "scorecam")][0], slow(task, images[0], maps, 2), rtol=1e-5, atol=1e-6
+    )
 
 
 class Corners(nn.Module):

@@ -116,7 +116,9 @@ def test_occlusion_is_blue_for_evidence_and_red_for_confusion(make) -> None:
     own = heatmap_rgba(explanation, 0, method="occlusion(patch=15)", colormap="fire-ice")
     assert own.tobytes() == heatmap_rgba(explanation, 0, method="cam").tobytes(), "what the caller names comes first"
     positive = np.asarray(heatmap_rgba(explanation, 0, method="occlusion(patch=15)", signed=False))
-    assert positive[-1, -1, 3] == 0 and positive[25, 37, 0] > positive[25, 37, 2], "evidence alone has evidence's colours"
+    assert positive[-1, -1, 3] == 0 and positive[25, 37, 0] > positive[25, 37, 2], (
+        "evidence alone has evidence's colours"
+    )
 
 
 def test_the_reports_legend_has_the_methods_colours(make) -> None:

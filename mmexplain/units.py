@@ -226,7 +226,8 @@ def follow(
             for handle in handles:
                 handle.remove()
         # A leaf has no node of its own before something is made of it.
-        leaf = photo.view_as(photo).grad_fn.next_functions[0][0]
+        view: Any = photo.view_as(photo)
+        leaf = view.grad_fn.next_functions[0][0]
     joins = {} if output is None or output.grad_fn is None else _cuts(output.grad_fn, leaf)
     if not joins:
         raise LayerError("the model's output does not depend on the photo by a graph, so its blocks cannot be found")

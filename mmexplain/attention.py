@@ -129,7 +129,8 @@ class explicit_attention(TorchFunctionMode):
         matrix = _differentiable(products.softmax(-1))
         self._keep(matrix)
         shares = functional.dropout(matrix, given.get("dropout_p", 0.0))
-        return shares.to(value.dtype) @ value
+        mixed: Tensor = shares.to(value.dtype) @ value
+        return mixed
 
     def _keep(self, matrix: Tensor) -> None:
         if self._wanted(matrix.shape):

@@ -73,8 +73,8 @@ def main() -> None:
         [
             "# What maps of gradient × activation cost",
             "",
-            f"{len(LAYERS)} stages of {arguments.architecture}, {TARGETS} classes, {arguments.size} pixels, one call to "
-            f"`explain`; the {len(SIX)} methods are {', '.join(SIX)}.",
+            f"{len(LAYERS)} stages of {arguments.architecture}, {TARGETS} classes, {arguments.size} pixels, one call "
+            f"to `explain`; the {len(SIX)} methods are {', '.join(SIX)}.",
             "",
             table(["explained by", "ms (quartiles)", "x forward and backward (quartiles)"], rows),
             "",

@@ -32,7 +32,7 @@ def finercam(probe: Probe, *, classes: int = 3, strength: float = 1.0, weights: 
     It differentiates logits, whatever score the explanation has. It assumes a softmax, and targets that are one
     outcome of it: a class, an answer, an action, a word of a caption.
 
-    Cost: 1 forward pass and K backward passes through the head.
+    Cost: beside the forward pass that scores the targets another, and K backward passes through the head.
 
     Args:
         probe: the model.

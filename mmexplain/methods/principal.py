@@ -88,7 +88,8 @@ def _projected(count: int, values: Callable[[int], Tensor]) -> Tensor:
         agrees = (found * x.sum(1)).sum(1, keepdim=True)
         largest = found.gather(1, found.abs().argmax(1, keepdim=True))
         maps.append(found * torch.where(agrees == 0, largest, agrees).sign() * top)
-    return torch.stack(maps, 1).unflatten(2, values(0).shape[2:])
+    flat: Tensor = torch.stack(maps, 1)
+    return flat.reshape(*flat.shape[:2], *values(0).shape[2:])
 
 
 def _leading(grams: Tensor) -> Tensor:

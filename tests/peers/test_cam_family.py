@@ -79,7 +79,7 @@ def assert_near(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> Non
     assert (found - expected).abs().max() <= tolerance * scale
 
 
-# -- the same -----------------------------------------------------------------------------------------------------------
+# -- the same --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_finer_as_torchcam(network: Any) -> None:
     assert largest > 0.1
 
 
-# -- where they are not what the paper says -------------------------------------------------------------------------------
+# -- where they are not what the paper says ---------------------------------------------------------------------------
 
 
 class Weighted(nn.Module):
@@ -153,7 +153,7 @@ def test_pytorch_grad_cam_centres_what_the_paper_does_not() -> None:
     assert abs(float(raw.sum())) < 1e-5 and raw.min() < -0.5
     found = eigencam(image[:, None], image[:, None])[0, 0]
     x = image[0, :, 0].T.double()
-    _, s, vh = torch.linalg.svd(x)
+    _, _, vh = torch.linalg.svd(x)
     assert_near(found[0].double(), (x @ vh[0]).abs())
     assert found.min() > 0.4 * found.max() and bool((found[0, 1:] < found[0, :-1]).all())
     # What it computes is the paper's formula of the centred activations.

@@ -72,8 +72,8 @@ class Explanation:
         pixel_methods: names of methods whose maps carry a channel axis.
         text_maps: for models that read a text, method → ``[K, len(words)]`` float32: what each word that was read
             added to each target's score, signed; NaN for words that were not read before the target was said.
-        text_errors: method → ``[K]`` float32: by how much the words' parts fail to add up to the score, as a share of
-            what they should add up to; for methods that promise that they do.
+        text_errors: method → ``[K]`` float32: by how much the words' parts fail to add up to what the words together
+            changed in the score, as a share of it; for methods that promise that they do.
     """
 
     task: str
@@ -210,7 +210,7 @@ class Explanation:
 
     def words_read(self, target: int | str | Target = 0, method: str | None = None) -> Tensor:
         """What each word that the model read added to one target's score: ``[len(words)]``, signed, NaN for words
-        that it had not read.
+        that it had not read. Without a ``method``, by the one whose parts add up if it was asked for.
 
         Raises:
             TargetError: no such target.
@@ -218,7 +218,7 @@ class Explanation:
         """
         if not self.text_maps:
             raise MethodError("the words that the model read were not explained; name a text method, as text='all'")
-        name = next(iter(self.text_maps)) if method is None else method
+        name = method or next((name for name in self.text_maps if name in self.text_errors), next(iter(self.text_maps)))
         if name not in self.text_maps:
             raise MethodError(f"the words were not explained by {name!r}; there are: {', '.join(self.text_maps)}")
         return self.text_maps[name][self.find(target)]
@@ -275,6 +275,8 @@ class Explanation:
             "model": self.model,
             "input": self.picture.source,
             "text": self.text,
+            "words": list(self.words),
+            **({"unknown_words": unknown} if (unknown := self.provenance.get("unknown_words")) else {}),
             "targets": targets,
             "files": list(files or []),
             "seconds": round(self.seconds, 3),
@@ -291,7 +293,7 @@ class Explanation:
         for method, values in self.text_maps.items():
             added = [None if math.isnan(value) else value for value in values[number].tolist()]
             error = self.text_errors.get(method)
-            found[method] = {"words": added, **({} if error is None else {"error": float(error[number])})}
+            found[method] = {"added": added, **({} if error is None else {"error": float(error[number])})}
         return found
 
     def save(self, path: str | Path) -> Path:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from mmexplain.errors import InputError
@@ -141,9 +143,7 @@ class ClipTask(PhotoTask):
         Raises:
             InputError: a video that cannot be read, or videos that become inputs of different sizes.
         """
-        found = [opened(video) for video in (videos if isinstance(videos, (list, tuple)) else [videos])]
-        if not found:
-            raise InputError("no video was given")
+        found = all_opened(videos)
         parts = [
             self.prepare_window(video, dense(video.n_frames, self.frames, self.stride_for(video))) for video in found
         ]
@@ -171,9 +171,25 @@ class ClipTask(PhotoTask):
         return torch.zeros(1, 3, self.frames, *self.preprocess.size).to(self.like)
 
 
-def opened(video: Any) -> Video:
-    """A video that is open already, or whatever :func:`mmexplain.video.open_video` takes."""
-    return video if isinstance(video, Video) else open_video(video)
+def all_opened(videos: Any) -> list[Video]:
+    """One video or a list of them, each open already or whatever :func:`mmexplain.video.open_video` takes.
+
+    Raises:
+        InputError: there is none, one cannot be read, or the list holds the frames of one video.
+    """
+    listed = list(videos) if isinstance(videos, (list, tuple)) else [videos]
+    if not listed:
+        raise InputError("no video was given")
+    if isinstance(videos, (list, tuple)) and any(map(_is_photo, listed)):
+        raise InputError(
+            "a list is several videos, and this one holds photos: if they are the frames of one video, give "
+            "mmexplain.video.open_video(frames)"
+        )
+    return [video if isinstance(video, Video) else open_video(video) for video in listed]
+
+
+def _is_photo(item: Any) -> bool:
+    return isinstance(item, Image) or (isinstance(item, (np.ndarray, Tensor)) and item.ndim < 4)
 
 
 def _pixels(clip: Tensor) -> str:

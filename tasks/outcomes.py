@@ -194,6 +194,17 @@ class OutcomeTask(Task):
         best = columns.topk(min(k, columns.shape[1]), 1).indices
         return [[self._target(index) for index in row] for row in best.tolist()]
 
+    def whole(self, name: str, value: Any) -> int:
+        """``value`` as a whole number.
+
+        Raises:
+            InputError: it is none.
+        """
+        try:
+            return operator.index(value)
+        except TypeError:
+            raise InputError(f"{name} is a whole number, not {value!r:.40}") from None
+
     def _is_number(self, name: str, labels: Labels) -> bool:
         return self.numbered and name.strip().isdecimal() and name.strip() not in labels
 

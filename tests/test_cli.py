@@ -91,7 +91,8 @@ TARGET = {
 def test_the_record_has_the_promised_shape_for_every_task(photo: Path, classifier: str, captioner: str) -> None:
     for verb, model in (("classify", classifier), ("caption", captioner)):
         found = record(verb, photo, "--model", model, "--method", "gradcam", "--method", "gradcam++")
-        assert list(found) == ["task", "model", "input", "text", "targets", "files", "seconds"]
+        assert list(found) == ["task", "model", "input", "text", "words", "targets", "files", "seconds"]
+        assert " ".join(found["words"]) == (found["text"] or "")
         assert (found["task"], found["model"], found["input"], found["files"]) == (verb, model, str(photo), [])
         assert found["seconds"] > 0
         for target in found["targets"]:

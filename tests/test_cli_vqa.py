@@ -29,7 +29,9 @@ def test_the_record_says_what_the_library_says(photo: Path, answerer: str) -> No
     assert [target["label"] for target in found["targets"]] == ["yellow", "ice cream", "red rather than yellow"]
     words = found["targets"][0]["words"]
     assert set(words) == {"gradient-x-embedding", "integrated-gradients"}
-    assert all(len(added["words"]) == 4 for added in words.values())
+    assert all(len(added["added"]) == len(found["words"]) == 4 for added in words.values())
+    assert " ".join(found["words"]) == QUESTION and "unknown_words" not in found
+    assert record("vqa", photo, "a red zebra", "--model", answerer)["unknown_words"] == ["zebra"]
     assert words["integrated-gradients"]["error"] >= 0
 
 
@@ -46,7 +48,7 @@ def test_a_person_sees_answers_and_words(photo: Path, answerer: str, tmp_path: P
     result = run("vqa", photo, "a red zebra runs", "--model", answerer, "--answer", "yellow")
     assert result.exit_code == 0, result.output
     assert "yellow" in result.stdout and "integrated-gradients" in result.stdout
-    assert "zebra (unknown)" in result.stdout and "adds up but for" in result.stdout
+    assert "zebra (unknown)" in result.stdout and "off what the words changed by" in result.stdout
     assert "the model does not know: zebra" in result.stdout
     page = (tmp_path / "photo.mmexplain.html").read_text(encoding="utf-8")
     assert "zebra" in page and "ice cream" not in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from dataclasses import replace
@@ -72,7 +73,9 @@ def test_the_demo_ends_with_one_report(tmp_path: Path) -> None:
         assert scene.title in result.stderr
     for shown in ("attention", "dog rather than cat", "square rather than cloud", "red rather than yellow", "clip.gif"):
         assert shown in page
-    assert "a red dog runs" in result.stdout and "jumping rather than falling" in result.stdout
+    assert "a red dog runs" in result.stdout
+    assert re.search(r": .+\? red \d+%, yellow \d+%", result.stdout), "the question with its answers"
+    assert re.search(r"clip\.gif: jumping .*%, falling .*%", result.stdout)
     assert "somewhere/new/report.html" in result.stdout.splitlines()[-1]
     assert run("demo", "--out", "somewhere/new").exit_code == 0, "a second time, over the first"
 

@@ -144,7 +144,7 @@ def test_heatmap_and_peak_are_in_pixels_of_the_original() -> None:
 
 def test_json_record_has_the_promised_fields() -> None:
     record = json.loads(json.dumps(make().to_json(["a.html"])))
-    assert list(record) == ["task", "model", "input", "text", "targets", "files", "seconds"]
+    assert list(record) == ["task", "model", "input", "text", "words", "targets", "files", "seconds"]
     assert len(record["targets"]) == 9
     assert set(record["targets"][0]) == {
         "label", "kind", "index", "content", "score", "probability", "layer", "method", "peak",
@@ -227,7 +227,7 @@ def test_what_words_added_is_found_by_target_and_method() -> None:
     with pytest.raises(MethodError, match="the words that the model read were not explained"):
         make().words_read()
     record = explanation.to_json()["targets"][0]
-    assert record["words"] == {"gradient-x-embedding": {"words": [0.5, -1.0, None, 0.0, 2.0], "error": 0.25}}
+    assert record["words"] == {"gradient-x-embedding": {"added": [0.5, -1.0, None, 0.0, 2.0], "error": 0.25}}
     assert "words" not in make().to_json()["targets"][0]
 
 

@@ -7,11 +7,15 @@ import sys
 import time
 import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mmexplain.commands.options import examples
 from mmexplain.commands.output import REPORT, Destination
+
+if TYPE_CHECKING:
+    from mmexplain.explanation import Explanation
 
 
 @click.command(
@@ -35,11 +39,25 @@ def demo(out: str) -> None:
     written: list[str] = []
     explanations = run(lambda save: destination.put(REPORT, save, written), SCENES)
     for explanation in explanations:
-        shown = explanation.text or ", ".join(target.label for target in explanation.targets)
-        click.echo(f"{Path(explanation.picture.source or '').name}: {shown}")
+        click.echo(f"{Path(explanation.picture.source or '').name}: {_said(explanation)}")
     click.echo(f"\nwrote {written[0]}  ({len(explanations)} explanations, {time.perf_counter() - started:.0f} s)")
     if sys.stdout.isatty() and _has_display():
         webbrowser.open(Path(written[0]).resolve().as_uri())
+
+
+def _said(explanation: Explanation) -> str:
+    """A caption; or the question, if there is one, and how likely each answer, class or action is."""
+    from mmexplain.render.text import percent
+
+    if explanation.task == "caption" or explanation.probabilities is None:
+        return explanation.text or ", ".join(target.label for target in explanation.targets)
+    shares = [
+        f"{target.label} {percent(probability)}"
+        for target, probability in zip(explanation.targets, explanation.probabilities.tolist(), strict=True)
+        if target.kind != "contrast"
+    ]
+    asked = "" if explanation.text is None else f"{explanation.text.rstrip('?')}? "
+    return asked + ", ".join(shares)
 
 
 def _has_display() -> bool:

@@ -54,7 +54,7 @@ def show_explanation(explanation: Explanation, files: list[str]) -> None:
     table = plain_table(first, *numbers, right=tuple(numbers))
     for number, target in enumerate(explanation.targets):
         cells = [f"{float(explanation.scores[number]):.3f}"] if with_score else []
-        cells.append("–" if explanation.probabilities is None else f"{float(explanation.probabilities[number]):.3f}")
+        cells.append("–" if explanation.probabilities is None else _share(float(explanation.probabilities[number])))
         for key in keys:
             peak = explanation.peak(number, key.layer, key.method)
             cells.append("–" if peak is None else ", ".join(map(str, peak)))
@@ -84,12 +84,19 @@ def _show_words(explanation: Explanation, screen: Console) -> None:
         table.add_row(Text(name), *(Text("" if value != value else f"{value:+.2f}") for value in added))
     errors = explanation.text_errors.get(method)
     if errors is not None:
-        table.add_row(Text("adds up but for"), *(f"{error:.1%}" for error in errors.tolist()), style="dim")
+        # NaN stands for words that were not read.
+        together = explanation.text_maps[method].nansum(1).tolist()
+        table.add_row(Text("together"), *(f"{total:+.2f}" for total in together), style="dim")
+        table.add_row(Text("off what the words changed by"), *(f"{e:.1%}" for e in errors.tolist()), style="dim")
     screen.print(table)
     screen.print()
     if unknown:
         screen.print(Text(f"the model does not know: {', '.join(unknown)}", style="yellow"))
         screen.print()
+
+
+def _share(probability: float) -> str:
+    return "<0.001" if 0 < probability < 0.0005 else f"{probability:.3f}"
 
 
 def _title(explanation: Explanation, key: MapKey) -> str:

@@ -16,7 +16,7 @@ WEAKEST = 0.05
 """Words that added less than this share of what the strongest added are not worth naming."""
 
 UNEXPLAINED = 0.1
-"""Parts that miss more than this share of the score are said to miss it, not to add up to it."""
+"""Parts that miss more than this share of what the words changed in the score are said to miss it."""
 
 
 def text_view(explanation: Explanation) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def text_view(explanation: Explanation) -> list[dict[str, Any]]:
         errors = explanation.text_errors.get(method)
         misses = [None] * len(explanation) if errors is None else errors.tolist()
         parts = [
-            {**_part(words, added, read), "error": _error(miss)}
+            {**_part(words, added, read), "error": _error(added, miss)}
             for added, miss in zip(values.tolist(), misses, strict=True)
         ]
         views.append({"name": clean(method), "parts": parts})
@@ -65,10 +65,16 @@ def _sentence(words: Sequence[str], added: Sequence[float], order: Sequence[int]
     return ". ".join(said) + "." if said else "The words added nothing to the score."
 
 
-def _error(miss: float | None) -> str:
-    """The completeness error of one target in plain words; "" where the method promises nothing."""
+def _error(added: Sequence[float], miss: float | None) -> str:
+    """What the words did together, and the completeness error, in plain words; "" where the method promises nothing.
+
+    The parts add up to the score less that of the same input without its words, not to the score itself."""
     if miss is None or not math.isfinite(miss):
         return ""
+    total = math.fsum(value for value in added if math.isfinite(value))
     if abs(miss) <= UNEXPLAINED:
-        return f"The parts add up to the score within {percent(abs(miss))}."
-    return f"The parts miss the score by {percent(abs(miss))}: mind their order, not their sizes."
+        return f"Together {total:+.2f}: what the words changed in the score, within {percent(abs(miss))}."
+    return (
+        f"Together {total:+.2f}, which misses what the words changed in the score by {percent(abs(miss))}: mind the "
+        "order of the parts, not their sizes."
+    )

@@ -33,7 +33,7 @@ def open_video(source: Source) -> Video:
         source: a video file (MP4, MKV, WebM, AVI, MOV and whatever else FFmpeg decodes); an animated GIF, WebP, PNG or
             AVIF; a folder of images, in natural order (``frame2`` before ``frame10``); a list of photos as
             :func:`~mmexplain.io.load_image` takes them; an array or tensor ``[T, H, W, 3]`` or ``[T, 3, H, W]``, uint8
-            or floating point from 0 to 1. The last four have no clock.
+            or floating point from 0 to 1. Folders, lists, arrays and tensors have no clock.
 
     Raises:
         InputError: it cannot be read; the message quotes the source and says how to mend it.

@@ -25,7 +25,7 @@ from mmexplain.tasks.action.model import ActionModel
 from mmexplain.tasks.action.windows import Stitch
 from mmexplain.tasks.base import Batch
 from mmexplain.tasks.classification.outputs import find_logits
-from mmexplain.tasks.clips import Album, ClipTask, Sampling, Window, choose_windows, opened, stream_windows
+from mmexplain.tasks.clips import Album, ClipTask, Sampling, Window, all_opened, choose_windows, stream_windows
 from mmexplain.tasks.labels import Labels
 from mmexplain.tasks.outcomes import Link, Name, OutcomeTask, ScoreName, named
 from mmexplain.video import Frame, Video
@@ -195,6 +195,9 @@ class Action(OutcomeTask, ClipTask):
             InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
         """
         wanted, against = named(self, targets, versus)
+        if stride is not None and sampling == "uniform":
+            raise InputError(f"sampling 'uniform' spreads the frames over the whole video: leave out stride={stride}")
+        top = self.whole("top", top)
         if wanted is None and top < 1:
             raise InputError(f"cannot take the top {top} actions: ask for 1 or more")
 
@@ -205,12 +208,10 @@ class Action(OutcomeTask, ClipTask):
             return [[self.contrast(target, against) for target in row] for row in rows]
 
         several = isinstance(videos, (list, tuple))
-        if several and not videos:
-            raise InputError("no video was given")
         count = self._length(frames)
         options["score"] = self.score_named(score)
         found = []
-        for video in map(opened, videos if several else [videos]):
+        for video in all_opened(videos):
             every = self.stride_for(video) if stride is None else stride
             windows = choose_windows(video.n_frames, count, every, sampling, step)
             if len(windows) == 1:
@@ -235,7 +236,7 @@ class Action(OutcomeTask, ClipTask):
         Raises:
             InputError: it cannot see as many.
         """
-        count = self.frames if frames is None else frames
+        count = self.frames if frames is None else self.whole("frames", frames)
         if count < self._shortest or (count != self.frames and not self._any_length):
             takes = f"{self._shortest} frames or more" if self._any_length else f"clips of {self.frames} frames only"
             raise InputError(f"model {self.model_id!r} takes {takes}, not {count}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -18,11 +17,13 @@ MAX_BYTES = 512 * 2**20
 
 
 class Stitch:
-    """The mean of windows' maps at every frame that any of them was shown.
+    """The weighted mean of windows' maps at every frame that any of them was shown.
 
-    Each window's map is carried to the window's own frames, linearly over time, and frames in several windows have the
-    mean of theirs; a frame that one window took several times (a clip that is held) counts as often. So maps of
-    windows that do not overlap are kept as they are, and nothing is carried from one window into the next.
+    Each window's map is carried to the window's own frames, linearly over time. A frame in several windows has the mean
+    of theirs, in which a window counts the more the farther the frame is from its ends: where windows overlap, one
+    fades into the next, and the edge of a window makes no step that could be taken for evidence. A frame that one
+    window took several times (a clip that is held) counts as often. So maps of windows that do not overlap are kept as
+    they are, and nothing is carried from one window into the next.
 
     Args:
         windows: the numbers of each window's frames.
@@ -32,8 +33,9 @@ class Stitch:
         self.windows = list(windows)
         self.numbers = tuple(sorted({number for window in windows for number in window}))
         self._place = {number: place for place, number in enumerate(self.numbers)}
-        takes = Counter(number for window in windows for number in window)
-        self._takes = torch.tensor([takes[number] for number in self.numbers])
+        self._totals = torch.zeros(len(self.numbers), dtype=torch.float64)
+        for window in windows:
+            self._totals.index_add_(0, torch.tensor([self._place[number] for number in window]), _taper(len(window)))
         self._means: dict[MapKey, Tensor] = {}
         self._scores: list[Tensor] = []
         self._probabilities: list[Tensor] = []
@@ -49,12 +51,13 @@ class Stitch:
         if explanation.probabilities is not None:
             self._probabilities.append(explanation.probabilities.cpu())
         places = torch.tensor([self._place[number] for number in window])
+        shares = _taper(len(window)) / self._totals[places]
         if not self._means:
             self._begin(explanation)
         for key, maps in explanation.maps.items():
             carried = interpolate(maps.float(), centres(len(window), maps.shape[1]), 1)
             # A share of the mean, and not a sum to be divided in the end, which would need as much memory again.
-            carried /= self._takes[places].to(maps.device).view(-1, 1, 1)
+            carried *= shares.to(maps).view(-1, 1, 1)
             self._means[key].index_add_(1, places.to(maps.device), carried)
 
     def maps(self) -> dict[MapKey, Tensor]:
@@ -82,3 +85,9 @@ class Stitch:
         for key, maps in explanation.maps.items():
             shape = (maps.shape[0], len(self.numbers), *maps.shape[2:])
             self._means[key] = torch.zeros(shape, device=maps.device)
+
+
+def _taper(frames: int) -> Tensor:
+    """How much each frame of a window counts, ``[frames]`` float64: a triangle, 1 at either end."""
+    rising = torch.arange(1, frames + 1, dtype=torch.float64)
+    return torch.minimum(rising, rising.flip(0))

@@ -19,7 +19,8 @@ from mmexplain.targets import Kind, Target
 from mmexplain.tasks.base import PhotoTask
 from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.labels import Labels
-from mmexplain.tasks.outcomes import Name, OutcomeTask, ScoreName, listed
+from mmexplain.tasks.outcomes import Name, OutcomeTask, ScoreName, listed, named
+from mmexplain.tasks.vqa.adapter import VQAAdapter
 from mmexplain.tasks.vqa.answering import VQAOutput
 from mmexplain.tasks.vqa.tokens import tokenize_question
 
@@ -105,9 +106,9 @@ class VQA(OutcomeTask, PhotoTask):
         self,
         images: Any,
         question: str | Sequence[str],
-        answers: Name | Sequence[Name] = (),
+        answers: Name | Sequence[Name] | None = (),
         *,
-        versus: Sequence[tuple[Name, Name]] = (),
+        versus: Name | Sequence[tuple[Name, Name]] | None = (),
         top: int | None = None,
         score: ScoreName = "logit",
         text: str | Sequence[str] = (),
@@ -119,7 +120,7 @@ class VQA(OutcomeTask, PhotoTask):
             images: one photo, or a list of photos.
             question: what is asked; for a list of photos, one for all of them or one for each.
             answers: answers that the model is made to consider.
-            versus: pairs of answers; each adds the contrast of the two.
+            versus: pairs of answers; each adds the contrast of the two. Or one answer, which all are held against.
             top: how many of the model's own answers are explained besides, the likeliest first. None means one.
             score: what to differentiate: an answer's logit or its log-probability.
             text: methods for the question's words, or ``"all"``; each answer then costs some passes of the head.
@@ -139,9 +140,9 @@ class VQA(OutcomeTask, PhotoTask):
         questions = [question] * count if isinstance(question, str) else list(question)
         if len(questions) != count:
             raise InputError(f"{len(questions)} question(s) for {count} photo(s): give one for all, or one for each")
-        forced = [self.target(answer) for answer in listed(answers)]
-        forced += [self.contrast(answer, other) for answer, other in versus]
-        own = 1 if top is None else top
+        wanted, against = named(self, listed(answers) if answers else None, versus or None)
+        forced = wanted or []
+        own = 1 if top is None else self.whole("top", top)
         if own < 0 or not (own or forced):
             raise TargetError("no answer to explain: name one (--answer), or let the model give its own (--top 1)")
         tokenized = [tokenize_question(self.answerer, asked) for asked in questions]
@@ -152,6 +153,8 @@ class VQA(OutcomeTask, PhotoTask):
             logits = self.outcomes(self.decode(features, batch.context))
             likeliest = self.top(logits, own) if own else [[] for _ in questions]
             rows = [list(dict.fromkeys([*row, *forced])) for row in likeliest]
+            if against is not None:
+                rows = [[self.contrast(target, against) for target in row if target != against] for row in rows]
             return Choice(rows, texts=questions, words=[asked.words for asked in tokenized])
 
         found: list[Explanation] = explain(self, batch, choose, score=self.score_named(score), text=text, **options)
@@ -171,12 +174,14 @@ class VQA(OutcomeTask, PhotoTask):
         except TargetError as error:
             if isinstance(name, str) and name.strip().casefold() in ("yes", "no"):
                 raise TargetError(
-                    f"{error}: it was not taught to say yes or no; ask what, who, where or how many"
+                    f"{name!r} is not among the model's {self._counted(len(self.answerer.answers))}: it was not taught "
+                    "to say yes or no; ask what, who, where or how many"
                 ) from None
-            raise
+            raise error
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """``[B, T]`` token numbers, padded at the end."""
         longest = max(map(len, rows))
-        pad = self.answerer.vocabulary.pad if hasattr(self.answerer, "vocabulary") else self.answerer.pad
+        bundled = not isinstance(self.answerer, VQAAdapter)
+        pad = self.answerer.vocabulary.pad if bundled else self.answerer.pad
         return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=self.device)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmexplain.errors import InputError
 from mmexplain.tasks.captioning.vocabulary import tokenize
+from mmexplain.tasks.vqa.adapter import VQAAdapter
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def tokenize_question(answerer: Any, question: str) -> TokenizedQuestion:
     """
     if not isinstance(question, str) or not question.strip():
         raise InputError(f"the question {question!r} is empty; ask something, such as 'what is the dog doing'")
-    if not hasattr(answerer, "vocabulary"):
+    if isinstance(answerer, VQAAdapter):
         tokens, words = answerer.read(question)
         unknown = [word for word, token in zip(words, tokens, strict=True) if token == answerer.unknown]
     else:

@@ -172,7 +172,7 @@ def test_another_answer_changes_the_map_and_the_words(page) -> None:
     assert not article.locator(".added-error").is_visible()
     article.locator("[data-pick=reading] label").nth(1).click()
     assert classes() == ["", "", "", "", "for"]
-    assert article.locator(".added-error").inner_text() == "The parts add up to the score within 2.0%."
+    assert article.locator(".added-error").inner_text().endswith("within 2.0%.")
     page.keyboard.press("Tab")
     article.locator(".chip", has_text="red cup").first.focus()
     page.keyboard.press("ArrowRight")

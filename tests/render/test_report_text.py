@@ -49,11 +49,14 @@ def test_what_each_word_added_is_scaled_to_the_strongest_word() -> None:
 
 def test_the_completeness_error_in_plain_words() -> None:
     plain, integrated = text_view(question())
+    totals = question().text_maps["integrated-gradients"].nansum(1).tolist()
+    assert len({round(total, 2) for total in totals[:3]}) == 3
     assert {part["error"] for part in plain["parts"]} == {""}
     assert [part["error"] for part in integrated["parts"]] == [
-        "The parts add up to the score within 0.4%.",
-        "The parts add up to the score within 2.0%.",
-        "The parts miss the score by 50%: mind their order, not their sizes.",
+        f"Together {totals[0]:+.2f}: what the words changed in the score, within 0.4%.",
+        f"Together {totals[1]:+.2f}: what the words changed in the score, within 2.0%.",
+        f"Together {totals[2]:+.2f}, which misses what the words changed in the score by 50%: mind the order of the "
+        "parts, not their sizes.",
         "",
     ]
 

@@ -28,9 +28,8 @@ def main(captions: Path, out: Path, min_count: int, max_count: int, seed: int) -
     """Reads, asks, prunes, writes and says what came of it."""
     with one_line_errors():
         made = generate(read_captions(captions))
-    questions = prune(made, min_count, max_count, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_questions(out, questions)
+        questions = prune(made, min_count, max_count, seed)
+        write_questions(out, questions)
     click.echo(summary(questions))
     click.echo(f"\n{len(questions)} of {len(made)} questions -> {out}")
 

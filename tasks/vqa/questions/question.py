@@ -38,9 +38,17 @@ class Question:
 
 
 def write_questions(path: Path, questions: Iterable[Question]) -> None:
-    """Writes one JSON object a line."""
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(question), ensure_ascii=False) + "\n" for question in questions)
+    """Writes one JSON object a line; the folder is made if needed.
+
+    Raises:
+        InputError: the system refused.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(question), ensure_ascii=False) + "\n" for question in questions)
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {(error.strerror or str(error)).lower()}") from None
 
 
 def read_questions(path: Path) -> list[Question]:

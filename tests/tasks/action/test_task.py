@@ -319,19 +319,21 @@ def test_a_short_video_holds_its_last_frame():
 
 @pytest.mark.parametrize("step", [None, 3])
 def test_a_long_video_has_the_mean_of_its_windows(step):
-    """Against windows that are explained alone, carried to their frames by torch and averaged frame by frame."""
+    """Against windows that are explained alone, carried to their frames by torch and averaged frame by frame, frames in
+    the middle of a window counting up to four times."""
     task, frames = action(), video(21)
     explanation = task.explain(frames, ["eating", "running"], layers=["conv2"], step=step)
     starts = [0, 8, 13] if step is None else [0, 3, 6, 9, 12, 13]
     total, takes = torch.zeros(2, 21, 8, 6, dtype=torch.float64), torch.zeros(21, 1, 1)
+    counts = torch.tensor([1, 2, 3, 4, 4, 3, 2, 1])[:, None, None]
     scores = []
     for start in starts:
         alone = task.explain(frames[start : start + 8], ["eating", "running"], layers=["conv2"])
         scores.append(alone.scores)
         for number in range(2):
             spread = F.interpolate(alone.map(number)[None, None], (8, 8, 6), mode="trilinear", align_corners=False)
-            total[number, start : start + 8] += spread[0, 0]
-        takes[start : start + 8] += 1
+            total[number, start : start + 8] += counts * spread[0, 0]
+        takes[start : start + 8] += counts
     torch.testing.assert_close(explanation.maps[MapKey("conv2", "gradcam")].double(), total / takes, atol=1e-6, rtol=0)
     torch.testing.assert_close(explanation.scores, torch.stack(scores).mean(0))
     assert explanation.geometry.frames == tuple(range(21)) == explanation.picture.frames
@@ -410,6 +412,12 @@ def test_the_rate_of_a_video_yields_to_a_stride_that_is_asked_for_and_needs_both
 def test_a_list_is_several_videos():
     first, second = action().explain([video(8), video(20)], "eating")
     assert first.geometry.n_frames == 8 and second.geometry.n_frames == 20
+    with pytest.raises(InputError, match=r"a list is several videos.*open_video\(frames\)"):
+        action().explain([np.zeros((20, 15, 3), np.uint8)] * 2, "eating")
+    with pytest.raises(InputError, match=r"sampling 'uniform' spreads.*leave out stride=2"):
+        action().explain(video(20), "eating", sampling="uniform", stride=2)
+    with pytest.raises(InputError, match=r"frames is a whole number, not 8\.0"):
+        action().explain(video(20), "eating", frames=8.0)
     with pytest.raises(InputError, match="no video was given"):
         action().explain([])
     with pytest.raises(InputError, match=r"\[0, 20, 15, 3\]"):

@@ -140,20 +140,34 @@ def test_maps_of_windows_that_do_not_overlap_are_kept_as_they_are():
 
 
 def test_overlapping_windows_are_averaged_frame_by_frame():
-    """Against a loop that interpolates each window's two steps over its four frames by hand."""
+    """Against a loop that interpolates each window's two steps over its four frames by hand; the inner frames of a
+    window count twice."""
     windows = [(0, 2, 4, 6), (4, 6, 8, 10), (6, 8, 10, 10)]
     maps = torch.rand(3, 1, 2, 2, 2, dtype=torch.float64)
     stitch = Stitch(windows)
     for window, values in zip(windows, maps, strict=True):
         stitch.add(explanation_of(values.float(), [0.0], window))
     for place, number in enumerate((0, 2, 4, 6, 8, 10)):
-        found = []
+        found, total = torch.zeros(2, 2, dtype=torch.float64), 0
         for window, values in zip(windows, maps, strict=True):
             for take, frame in enumerate(window):
                 if frame == number:
                     late = (0.0, 0.25, 0.75, 1.0)[take]  # centres of quarters between the centres of halves
-                    found.append((1 - late) * values[0, 0] + late * values[0, 1])
-        torch.testing.assert_close(stitch.maps()[KEY][0, place].double(), torch.stack(found).mean(0), atol=1e-6, rtol=0)
+                    count = (1, 2, 2, 1)[take]
+                    found += count * ((1 - late) * values[0, 0] + late * values[0, 1])
+                    total += count
+        torch.testing.assert_close(stitch.maps()[KEY][0, place].double(), found / total, atol=1e-6, rtol=0)
+
+
+def test_one_window_fades_into_the_next():
+    """Where windows see different things, no frame jumps: the edge of a window is no evidence."""
+    windows = [tuple(range(16)), tuple(range(4, 20))]
+    stitch = Stitch(windows)
+    for value, window in zip((1.0, 3.0), windows, strict=True):
+        stitch.add(explanation_of(torch.full((1, 2, 1, 1), value), [0.0], window))
+    curve = stitch.maps()[KEY][0, :, 0, 0]
+    assert curve[:4].tolist() == [1.0] * 4 and curve[16:].tolist() == [3.0] * 4
+    assert curve.diff().max() < 0.4 and curve.diff().min() >= 0, "with plain means it would jump by 1 twice"
 
 
 def test_maps_of_a_whole_video_are_held_once():

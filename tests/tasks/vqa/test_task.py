@@ -122,8 +122,30 @@ def test_an_unknown_answer_is_never_replaced(task: VQA, photo: Image.Image) -> N
     assert task.target(4).label == "two", "a number that is no text counts from 0"
     with pytest.raises(TargetError, match="'red' cannot be held against itself: name another answer"):
         task.explain(photo, QUESTION, versus=[("red", "Red")])
-    with pytest.raises(TargetError, match="no answer to explain"):
-        task.explain(photo, QUESTION, top=0)
+    for nothing in ((), None):
+        with pytest.raises(TargetError, match="no answer to explain"):
+            task.explain(photo, QUESTION, nothing, top=0, versus=nothing)
+    with pytest.raises(InputError, match=r"top is a whole number, not 1\.5"):
+        task.explain(photo, QUESTION, top=1.5)
+    for pairs in (("red", "yellow"), [("red",)], 3.5):
+        with pytest.raises(InputError, match="versus is one answer for all targets, or pairs of them"):
+            task.explain(photo, QUESTION, versus=pairs)
+
+
+def test_yes_and_no_are_not_offered_anything_else(task: VQA) -> None:
+    with pytest.raises(TargetError) as caught:
+        task.target("yes")
+    assert str(caught.value) == (
+        "'yes' is not among the model's 5 answers: it was not taught to say yes or no; ask what, who, where or how many"
+    )
+
+
+def test_one_answer_that_all_are_held_against(task: VQA, photo: Image.Image) -> None:
+    explanation = task.explain(photo, QUESTION, ["dog", "two"], top=5, versus="red")
+    labels = [target.label for target in explanation.targets]
+    assert sorted(labels) == sorted(f"{name} rather than red" for name in task.labels if name != "red")
+    pair = task.explain(photo, QUESTION, top=0, versus=[("dog", "red")])
+    torch.testing.assert_close(explanation.map("dog rather than red"), pair.map(0))
 
 
 def test_questions_that_cannot_be_read(task: VQA, photo: Image.Image) -> None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from mmexplain.explainer import explain
     from mmexplain.explanation import Explanation
     from mmexplain.geometry import Geometry
-    from mmexplain.layers_report import LayersReport, layers_report
+    from mmexplain.layer_analysis import layers_report
+    from mmexplain.layer_report import LayersReport
     from mmexplain.targets import Target
     from mmexplain.tasks.registry import load
 
@@ -52,10 +53,10 @@ __all__ = [
 _MODULE_OF = {
     "Explanation": "mmexplain.explanation",
     "Geometry": "mmexplain.geometry",
-    "LayersReport": "mmexplain.layers_report",
+    "LayersReport": "mmexplain.layer_report",
     "Target": "mmexplain.targets",
     "explain": "mmexplain.explainer",
-    "layers_report": "mmexplain.layers_report",
+    "layers_report": "mmexplain.layer_analysis",
     "load": "mmexplain.tasks.registry",
 }
 

@@ -33,7 +33,7 @@ from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import Pass
 from mmexplain.problem import Choice, Choose, Observe, Problem, Reduce, Result, Rows, Strategy, as_choice
 from mmexplain.surroundings import ordinary, require_ordinary, undisturbed
-from mmexplain.taps import INPUT, is_glob, resolve
+from mmexplain.taps import INPUT, optional_layers, resolve
 
 DEFAULT_MEMORY = 512 * 2**20
 """Bytes that one chunk of targets may take, by the engine's own estimate."""
@@ -75,11 +75,7 @@ def run(
     device = next(iter(problem.inputs.values())).device
     patterns = [layer for layer in layers if layer != INPUT]
     names = resolve(problem.model, patterns)
-    optional: frozenset[str] = frozenset()
-    if any(map(is_glob, patterns)):
-        optional = frozenset(names).difference(
-            resolve(problem.model, [pattern for pattern in patterns if not is_glob(pattern)])
-        )
+    optional = optional_layers(problem.model, patterns)
     if INPUT in layers:
         names.insert(0, INPUT)
     if not names:

@@ -26,7 +26,7 @@ from mmexplain.probe import Probe
 from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Score, Strategy
 from mmexplain.reading import Passage, Reading, read
 from mmexplain.scoring import score as score_only
-from mmexplain.taps import INPUT, resolve
+from mmexplain.taps import INPUT, optional_layers, resolve
 
 if TYPE_CHECKING:
     from mmexplain.tasks.base import Batch, Task
@@ -185,6 +185,8 @@ def explain(
                 seed=seed or 0,
                 progress=progress,
             )
+            if method.at_layers and (optional := optional_layers(task.model, names)):
+                probe.leave_out(optional)
             assert method.function is not None
             made = method.function(probe, **{**method.parameters, **method.options})
             maps |= {MapKey(layer, method.name): value for layer, value in made.items()}

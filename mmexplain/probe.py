@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
@@ -251,6 +251,25 @@ class Probe:
             LayerError: it does not run, or puts out no map.
         """
         return {layer: self._reader(layer) for layer in self.layers}
+
+    def leave_out(self, optional: Collection[str]) -> None:
+        """Forget those layers that may be left out and are no map.
+
+        Raises:
+            LayerError: none remains, or one of the others is no map.
+        """
+        kept, refusal = [], None
+        for layer in self.layers:
+            try:
+                self._reader(layer)
+                kept.append(layer)
+            except LayerError as error:
+                if layer not in optional:
+                    raise
+                refusal = error
+        if not kept:
+            raise LayerError(f"no layer that fits the pattern can be explained; the last one: {refusal}")
+        self.layers = kept
 
     def _seen(self, layer: str) -> Seen:
         """What a layer puts out for the inputs as they are; one pass looks at all of :attr:`layers`."""

@@ -74,6 +74,12 @@ def is_glob(pattern: str) -> bool:
     return any(character in pattern for character in "*?[")
 
 
+def optional_layers(model: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
+    """Layers that a glob alone names: what is no map among them is left out."""
+    named = resolve(model, [pattern for pattern in patterns if not is_glob(pattern)])
+    return frozenset(resolve(model, patterns)).difference(named) if any(map(is_glob, patterns)) else frozenset()
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """The tensor that a module's output stands for: itself, or the first one in a tuple, list or mapping."""
     if isinstance(output, Tensor):

@@ -13,12 +13,14 @@ from torch.nn import functional as F
 
 from mmexplain.engine import run
 from mmexplain.errors import DeviceError, LayerError, ModelError
+from mmexplain.explainer import explain
 from mmexplain.probe import Probe
 from mmexplain.problem import Problem
 from tests.models import (
     AttentiveCaptioner,
     ChannelsLastNet,
     LateCaptioner,
+    ModelTask,
     PlainCNN,
     ResidualNet,
     TokenNet,
@@ -304,3 +306,13 @@ def test_parts_cover_all_rows_and_progress_is_told() -> None:
     assert [part.stop - part.start for part in probe_of(problem, [classes(0)], memory=1).parts(3)] == [1, 1, 1]
     owner, number = probe.rows(3, slice(2, 7))
     assert owner.tolist() == [0, 1, 1, 1, 2] and number.tolist() == [2, 0, 1, 2, 0]
+
+
+def test_what_fits_a_glob_and_is_no_map_is_left_out() -> None:
+    task = ModelTask(seeded(PlainCNN))
+    (found,) = explain(task, task.prepare(noise(1, 3, 16, 16)), [classes(0)], layers=["*"], methods=["ablationcam"])
+    assert found.layers == ["conv1", "relu1", "conv2", "norm", "relu2"]
+    with pytest.raises(LayerError, match="'fc1' puts out shape"):
+        explain(task, task.prepare(noise(1, 3, 16, 16)), [classes(0)], layers=["conv*", "fc1"], methods=["ablationcam"])
+    with pytest.raises(LayerError, match="no layer that fits the pattern"):
+        explain(task, task.prepare(noise(1, 3, 16, 16)), [classes(0)], layers=["fc*"], methods=["ablationcam"])

@@ -14,7 +14,7 @@ from mmexplain.commands.progress import working
 from mmexplain.errors import InputError
 
 if TYPE_CHECKING:
-    from mmexplain.layers_report import LayersReport
+    from mmexplain.layer_report import LayersReport
 
 SUFFIXES = (".html", ".png", ".json", ".safetensors")
 FOLDER = ("report.html", "layers.png", "layers.json", "explanation.safetensors")
@@ -79,7 +79,7 @@ def layers_report(
     destination = None if out is None else Destination(out, source, suffixes=SUFFIXES)
     with working("starting") as say:
         from mmexplain.io import load_image
-        from mmexplain.layers_report import layers_report as analyse
+        from mmexplain.layer_analysis import layers_report as analyse
         from mmexplain.methods.registry import get
 
         say("reading the photo")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mmexplain.layers_report import LayersReport
+    from mmexplain.layer_report import LayersReport
 
 DROP, NEIGHBOUR, LAST, APART = "#d1491f", "#2f6fb5", "#6b4ba1", "#c98a00"
 LARGE, SMALL = 1.55, 0.98  # width of a tile for a few layers and for many, inches

@@ -16,7 +16,8 @@ import mmexplain
 from mmexplain.errors import InputError, LayerError, MethodError
 from mmexplain.explanation import Explanation, MapKey, Picture
 from mmexplain.geometry import Geometry
-from mmexplain.layers_report import LayersReport, compare, layers_report
+from mmexplain.layer_analysis import compare, layers_report
+from mmexplain.layer_report import LayersReport
 from mmexplain.preprocess import Preprocess
 from mmexplain.ranks import ranks, spearman
 from mmexplain.targets import Target

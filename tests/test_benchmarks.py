@@ -83,6 +83,15 @@ def test_further_targets_are_compared_with_the_first(tmp_path, answerer):
     assert found["r3d_18"]["16 actions"]["ratio"]["median"] > 0
 
 
+def test_six_methods_are_compared_with_a_plain_pass(tmp_path):
+    options = ("--architecture", "resnet18", "--size", "64", "--rounds", "2", "--threads", "1")
+    script("methods.py", *options, "--out", str(tmp_path))
+    found = json.loads((tmp_path / "methods.json").read_text())
+    assert len(found["six"]) == 6 and len(found["layers"]) == 4 and found["targets"] == 5
+    assert found["runs"]["forward and backward"]["ratio"]["median"] == 1.0
+    assert all(run["ratio"]["median"] > 0 for run in found["runs"].values())
+
+
 def test_what_a_long_video_takes(tmp_path, mover):
     options = ("--minutes", "0.05", "--width", "64", "--height", "48", "--stride", "1", "--targets", "jumping")
     printed = script("long_video.py", "--model", mover, *options, "--out", str(tmp_path))

@@ -1,0 +1,1 @@
+"""Reading the layouts in which data sets come."""

@@ -1,0 +1,1 @@
+"""Numbers of a map and what it is held against: pure functions."""

@@ -1,0 +1,88 @@
+"""What an evaluation protocol is: items to go through, and numbers that each of them gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+Row = dict[str, Any]
+"""One measurement: labels (text: ``method``, ``layer``, ``kind``) and numbers by the name of the metric; None for a
+number that is not defined there (the correlation of a flat map). JSON-able."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to measure: a photo, a caption, a clip.
+
+    Attributes:
+        key: names it among the others, in a file too, and stays the same from run to run.
+        content: what the protocol needs of it.
+    """
+
+    key: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a number of a row is summed up and shown.
+
+    Attributes:
+        name: its key in rows.
+        title: for tables.
+        percent: shares are shown in per cent.
+        better: "higher", "lower" or "" where neither is.
+    """
+
+    name: str
+    title: str
+    percent: bool = False
+    better: str = "higher"
+
+
+class Protocol(ABC):
+    """A published way to measure maps.
+
+    A subclass says which items there are and measures a batch of them. It neither stores nor averages:
+    :func:`mmexplain.evaluate.runner.run` does, and resumes where it stopped.
+
+    Attributes:
+        name: as the user writes it.
+        title: of its tables, with the paper.
+        labels: keys of rows that name what a mean is taken over, in the order of the table's columns.
+        metrics: what its rows hold.
+        batch: items measured at once.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    labels: ClassVar[tuple[str, ...]] = ("method",)
+    metrics: ClassVar[tuple[Metric, ...]]
+    batch: int = 8
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """What the rows depend on besides the items (model, methods, thresholds), JSON-able: rows that were stored
+        under other settings are not mixed with these."""
+
+    @abstractmethod
+    def items(self) -> Sequence[Item]:
+        """All items, in a fixed order. Cheap: nothing is decoded yet.
+
+        Raises:
+            InputError: the data cannot be read.
+        """
+
+    @abstractmethod
+    def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
+        """The rows of each of a batch of items; none for an item that the protocol leaves out."""
+
+    def notes(self) -> Sequence[str]:
+        """What a reader of the table must know, a sentence each: how it departs from what was published, say."""
+        return ()
+
+
+Progress = Callable[[int, int], None]
+"""Told how many items of how many are done."""

@@ -1,0 +1,128 @@
+"""Going through items, storing rows, means with intervals: on a protocol that measures numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmexplain.errors import InputError
+from mmexplain.evaluate import Item, Metric, Protocol, Row, run
+from mmexplain.evaluate.intervals import mean
+
+
+class Numbers(Protocol):
+    """Each item is a list of numbers; ``twice`` doubles them."""
+
+    name, title = "numbers", "Numbers"
+    metrics = (Metric("value", "value"), Metric("even", "even", percent=True, better=""))
+    batch = 2
+
+    def __init__(self, numbers: Mapping[str, Sequence[float | None]], factor: int = 1, fail_at: str = "") -> None:
+        self.numbers, self.factor, self.fail_at = numbers, factor, fail_at
+        self.measured: list[str] = []
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"factor": self.factor}
+
+    def items(self) -> Sequence[Item]:
+        return [Item(key, values) for key, values in self.numbers.items()]
+
+    def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
+        for item in items:
+            if item.key == self.fail_at:
+                raise KeyboardInterrupt
+            self.measured.append(item.key)
+        return [
+            [
+                {"method": method, "value": None if v is None else factor * self.factor * v, "even": float(v in (2, 4))}
+                for v in item.content
+                for method, factor in (("once", 1), ("twice", 2))
+            ]
+            for item in items
+        ]
+
+
+def test_means_are_over_rows_and_undefined_numbers_are_counted() -> None:
+    result = run(Numbers({"a": [1, 2], "b": [6], "c": [None]}))
+    once, twice = result.lines
+    assert once.labels == {"method": "once"} and once.means["value"].value == 3 and twice.means["value"].value == 6
+    found = once.means["value"]
+    assert (found.rows, found.items, found.undefined) == (3, 2, 1)
+    assert once.means["even"].value == 0.25
+    assert result.items == 3
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    numbers = {key: [number] for number, key in enumerate("abcdef")}
+    with pytest.raises(KeyboardInterrupt):
+        run(Numbers(numbers, fail_at="e"), tmp_path)
+    path = tmp_path / "rows.jsonl"
+    assert len(path.read_text().splitlines()) == 1 + 4
+    path.write_text(path.read_text()[:-7])  # a crash in the middle of a line
+    again = Numbers(numbers)
+    steps: list[tuple[int, int]] = []
+    result = run(again, tmp_path, progress=lambda done, total: steps.append((done, total)))
+    assert again.measured == ["d", "e", "f"] and steps == [(5, 6), (6, 6)]
+    whole = run(Numbers(numbers))
+    assert result.lines == whole.lines
+    third = Numbers(numbers)
+    run(third, tmp_path)
+    assert third.measured == [] and len(path.read_text().splitlines()) == 7
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+    run(Numbers({"a": [1]}), tmp_path)
+    with pytest.raises(InputError, match=r"other settings \(factor\): choose another --out"):
+        run(Numbers({"a": [1]}, factor=2), tmp_path)
+    (tmp_path / "rows.jsonl").write_text("something else\n")
+    with pytest.raises(InputError, match="is not a file of results"):
+        run(Numbers({"a": [1]}), tmp_path)
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    result = run(Numbers({"a": [1], "b": [2, None], "c": [4]}), tmp_path / "new")
+    record = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert record["lines"][0]["means"]["value"]["value"] == pytest.approx(7 / 3)
+    text = (tmp_path / "new" / "result.md").read_text()
+    assert "| method | value ↑ | even | n |" in text and "| once | 2.333 [" in text and "3 items" in text
+    assert (tmp_path / "new" / "result.png").read_bytes()[:4] == b"\x89PNG"
+    assert result.to_json()["lines"] == record["lines"]
+
+
+def test_nothing_to_measure_is_told() -> None:
+    with pytest.raises(InputError, match="nothing to measure"):
+        run(Numbers({}))
+    with pytest.raises(InputError, match="could measure none of the 1 items"):
+        run(Numbers({"a": []}))
+    with pytest.raises(InputError, match="limit=0"):
+        run(Numbers({"a": [1]}), limit=0)
+    assert run(Numbers({"a": [1], "b": [5]}), limit=1).lines[0].means["value"].value == 1
+
+
+def test_intervals_draw_items_and_not_their_rows() -> None:
+    """Against a loop that draws items with replacement and takes the mean of all their rows."""
+    random = np.random.default_rng(1)
+    items = [f"{number // 10}" for number in range(200)]
+    values = (np.repeat(random.normal(size=20), 10) + 0.1 * random.normal(size=200)).tolist()
+    found = mean(values, items)
+    groups = np.array(values).reshape(20, 10)
+    drawn = [groups[random.integers(0, 20, 20)].mean() for _ in range(4000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert found.low == pytest.approx(low, abs=0.05) and found.high == pytest.approx(high, abs=0.05)
+    alone = mean(values, [str(number) for number in range(200)])
+    assert alone.high - alone.low < 0.5 * (found.high - found.low), "rows taken for independent look too certain"
+    assert found.value == pytest.approx(np.mean(values)) and (found.rows, found.items) == (200, 20)
+
+
+def test_intervals_of_little() -> None:
+    assert math.isnan(mean([None, math.nan], ["a", "b"]).value)
+    single = mean([1.0, 2.0], ["a", "a"])
+    assert single.value == 1.5 and math.isnan(single.low)
+    same = mean([2.0, 2.0, 2.0], ["a", "b", "c"])
+    assert (same.low, same.high) == (2.0, 2.0)

@@ -10,6 +10,9 @@ from mmexplain.evaluate.protocol import Protocol
 PROTOCOLS: dict[str, str] = {
     "localisation": "mmexplain.evaluate.localisation:Localisation",
     "pointing": "mmexplain.evaluate.pointing:Pointing",
+    "human-attention": "mmexplain.evaluate.human_attention:HumanAttention",
+    "randomisation": "mmexplain.evaluate.layer_randomisation:LayerRandomisation",
+    "faithfulness": "mmexplain.evaluate.faithfulness:Faithfulness",
 }
 """Name → module and class; imported when asked for. Each class is made with ``(task, data, methods, *, layer, seed)``."""
 

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmexplain import methods
+    from mmexplain import evaluate, methods
     from mmexplain.errors import (
         CheckpointError,
         DeviceError,
@@ -44,6 +44,7 @@ __all__ = [
     "Target",
     "TargetError",
     "__version__",
+    "evaluate",
     "explain",
     "layers_report",
     "load",
@@ -64,8 +65,8 @@ _MODULE_OF = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "methods":
-        return importlib.import_module("mmexplain.methods")
+    if name in ("evaluate", "methods"):
+        return importlib.import_module(f"mmexplain.{name}")
     if name == "__version__":
         from importlib.metadata import version
 

@@ -18,6 +18,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from mmexplain.commands.acting import action
 from mmexplain.commands.answering import vqa
+from mmexplain.commands.evaluating import evaluate
 from mmexplain.commands.explaining import caption, classify
 from mmexplain.commands.layering import layers_report
 from mmexplain.commands.listing import layers, methods, models
@@ -84,8 +85,8 @@ class Verbs(click.Group):
         try:
             with one_line_errors(), quiet_libraries():
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("mmexplain: interrupted", err=True)
+        except KeyboardInterrupt as stop:
+            click.echo("; ".join(["mmexplain: interrupted", *map(str, stop.args)]), err=True)
             ctx.exit(INTERRUPTED)
 
 
@@ -106,7 +107,7 @@ def cli() -> None:
     """See where a vision-language model looked, for every thing it said."""
 
 
-for _verb in (caption, vqa, classify, action, layers_report, methods, models, layers, demo):
+for _verb in (caption, vqa, classify, action, layers_report, evaluate, methods, models, layers, demo):
     cli.add_command(_verb)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+
+LINE_SECONDS = 60.0
+"""Between the lines of :func:`counting` in a log."""
 
 
 @contextmanager
@@ -54,3 +58,37 @@ def steps(total: int) -> Iterator[Callable[[str], None]]:
                 progress.update(task, completed=begun, description=text)
 
             yield advance
+
+
+@contextmanager
+def counting(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time that is left; yields a function that is told how many of how many are done.
+
+    Where stderr is no terminal a line is written now and then, none in the first minute.
+    """
+    with redirect_stdout(sys.stderr):
+        if not sys.stderr.isatty():
+            said = time.monotonic()
+
+            def note(done: int, total: int) -> None:
+                nonlocal said
+                if time.monotonic() - said >= LINE_SECONDS:
+                    said = time.monotonic()
+                    print(f"{text}: {done} of {total}", file=sys.stderr, flush=True)
+
+            yield note
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            Remaining(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(text, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)

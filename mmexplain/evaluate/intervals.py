@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 LEVEL = 0.95
@@ -33,7 +34,9 @@ class Mean:
     undefined: int = 0
 
 
-def mean(values: Sequence[float | None], items: Sequence[str], seed: int = 0) -> Mean:
+def mean(
+    values: Sequence[float | None], items: Sequence[str], seed: int = 0, within: Sequence[str] | None = None
+) -> Mean:
     """The mean of all defined ``values``, and where it might have been with other items of the same kind.
 
     The rows of one item (the words of a photo) are drawn together: they share a photo, and taking them for independent
@@ -43,13 +46,20 @@ def mean(values: Sequence[float | None], items: Sequence[str], seed: int = 0) ->
         values: a number a row; None and NaN are undefined.
         items: the key of each row's item.
         seed: of the draws.
+        within: the group of each row (its class): the value is the mean of the groups' means. Draws that hold no row
+            of a group do without it.
     """
-    defined = [(item, float(v)) for item, v in zip(items, values, strict=True) if v is not None and not math.isnan(v)]
+    groups = [""] * len(values) if within is None else within
+    found = zip(items, values, groups, strict=True)
+    defined = [(item, float(v), group) for item, v, group in found if v is not None and not math.isnan(v)]
     undefined = len(values) - len(defined)
     if not defined:
         return Mean(math.nan, math.nan, math.nan, 0, 0, undefined)
-    keys, where = np.unique([item for item, _ in defined], return_inverse=True)
-    numbers = np.array([value for _, value in defined])
+    keys, where = np.unique([item for item, _, _ in defined], return_inverse=True)
+    numbers = np.array([value for _, value, _ in defined])
+    if within is not None:
+        _, group = np.unique([name for _, _, name in defined], return_inverse=True)
+        return _balanced(numbers, where, group, len(keys), undefined, seed)
     sums = np.bincount(where, numbers, minlength=len(keys))
     counts = np.bincount(where, minlength=len(keys)).astype(float)
     value = float(sums.sum() / counts.sum())
@@ -67,3 +77,29 @@ def mean(values: Sequence[float | None], items: Sequence[str], seed: int = 0) ->
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Mean(value, float(drawn.low), float(drawn.high), len(defined), len(keys), undefined)
+
+
+def _balanced(
+    numbers: NDArray[np.float64],
+    items: NDArray[np.intp],
+    groups: NDArray[np.intp],
+    count: int,
+    undefined: int,
+    seed: int,
+) -> Mean:
+    """The mean of the groups' means; ``items`` and ``groups`` number those of each row."""
+    sums = np.zeros((count, int(groups.max()) + 1))
+    counts = np.zeros_like(sums)
+    np.add.at(sums, (items, groups), numbers)
+    np.add.at(counts, (items, groups), 1.0)
+    value = float((sums.sum(0) / counts.sum(0)).mean())
+    if count < 2:
+        return Mean(value, math.nan, math.nan, len(numbers), count, undefined)
+    random = np.random.default_rng(seed)
+    drawn = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        times = np.bincount(random.integers(0, count, count), minlength=count).astype(float)
+        rows = times @ counts
+        drawn[number] = ((times @ sums)[rows > 0] / rows[rows > 0]).mean()
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Mean(value, float(low), float(high), len(numbers), count, undefined)

@@ -34,12 +34,14 @@ class Metric:
         title: for tables.
         percent: shares are shown in per cent.
         better: "higher", "lower" or "" where neither is.
+        within: a key of rows ("class"): the mean is first taken within each of its values, and then over these.
     """
 
     name: str
     title: str
     percent: bool = False
     better: str = "higher"
+    within: str = ""
 
 
 class Protocol(ABC):

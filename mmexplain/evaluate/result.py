@@ -75,7 +75,11 @@ class Result:
             Line(
                 dict(zip(protocol.labels, labels, strict=True)),
                 {
-                    metric.name: mean([row[metric.name] for _, row in held], [key for key, _ in held])
+                    metric.name: mean(
+                        [row[metric.name] for _, row in held],
+                        [key for key, _ in held],
+                        within=[str(row[metric.within]) for _, row in held] if metric.within else None,
+                    )
                     for metric in protocol.metrics
                     if (held := [(key, row) for key, row in group if metric.name in row])
                 },
@@ -103,9 +107,16 @@ class Result:
 
     def markdown(self) -> str:
         """The table with its notes, as Markdown."""
+        heads, *cells = self.cells()
+        aligned = ["---"] * len(self.labels) + ["---:"] * (len(heads) - len(self.labels))
+        table = [f"| {' | '.join(row)} |" for row in (heads, aligned, *cells)]
+        return "\n".join([f"# {self.title}", "", *table, "", *(f"{line}\n" for line in self.told())])
+
+    def cells(self) -> list[list[str]]:
+        """The table as text, its heads first; columns of numbers follow those of :attr:`labels`."""
         shown = [metric for metric in self.metrics if any(metric.name in line.means for line in self.lines)]
         heads = [*self.labels, *(f"{metric.title}{_ARROWS[metric.better]}" for metric in shown), "n"]
-        cells = [
+        return [heads] + [
             [
                 *line.labels.values(),
                 *(_told(line.means.get(metric.name), metric) for metric in shown),
@@ -113,16 +124,16 @@ class Result:
             ]
             for line in self.lines
         ]
-        aligned = ["---"] * len(self.labels) + ["---:"] * (len(shown) + 1)
-        table = [f"| {' | '.join(row)} |" for row in (heads, aligned, *cells)]
+
+    def told(self) -> list[str]:
+        """What stands below the table: what the numbers are, the notes, settings and machine."""
         made = ", ".join(f"{name} {value}" for name, value in self.made.items() if name not in ("date", "machine"))
-        told = [
+        return [
             f"{self.items:,} items; mean [{LEVEL:.0%} bootstrap interval over items]; n: numbers in the mean.",
             *self.notes,
             f"Settings: {', '.join(f'{name} {value}' for name, value in self.settings.items())}.",
             f"{self.made['machine']}, {made}; {self.made['date']}.",
         ]
-        return "\n".join([f"# {self.title}", "", *table, "", *(f"{line}\n" for line in told)])
 
     def to_json(self) -> dict[str, Any]:
         """All of it, JSON-able; what is not a number is None."""

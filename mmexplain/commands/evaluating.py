@@ -1,0 +1,126 @@
+"""``evaluate``: a published protocol over data, for one model and several methods."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.progress import counting, working
+from mmexplain.errors import InputError
+
+if TYPE_CHECKING:
+    from mmexplain.evaluate.result import Result
+
+FILES = ("result.json", "result.md", "result.png")
+GOES_ON = "the same command goes on where it stopped"
+LOST = "what was measured is lost: with --out the same command would go on"
+
+
+@click.command(
+    short_help="Measure methods by a published protocol.",
+    epilog=examples(
+        "mmexplain evaluate pointing --data VOC2007/ImageSets/Main/test.txt --model torchvision:resnet50 --out pg/",
+        "mmexplain evaluate localisation --data ILSVRC/val/ --model efficientnet-lite0 --method gradcam --method cam",
+        "mmexplain evaluate pointing --data coco/ --model efficientnet-lite0 --limit 100 --json",
+    ),
+)
+@click.argument("protocol", metavar="PROTOCOL")
+@click.option("--data", metavar="PATH", required=True, help="Folder or file of data, in the layout of its publishers.")
+@click.option("--model", metavar="ID|PATH", required=True, help="Model, see 'mmexplain models'.")
+@click.option(
+    "--method",
+    "methods",
+    metavar="NAME",
+    multiple=True,
+    default=("gradcam",),
+    show_default=True,
+    help="Repeatable; see 'mmexplain methods'.",
+)
+@click.option(
+    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
+)
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N items only.")
+@device_option
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="Folder for result.json, result.md and result.png, and for what is measured as it comes in: "
+    "an interrupted evaluation goes on there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def evaluate(
+    protocol: str,
+    data: str,
+    model: str,
+    methods: tuple[str, ...],
+    layer: str | None,
+    limit: int | None,
+    device: str,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Measure how good maps are by PROTOCOL: a mean with a 95 % bootstrap interval for each method.
+
+    Prints the table; with --out it is written too, as JSON, Markdown and a figure.
+    """
+    folder = _folder(out)
+    if not Path(data).exists():
+        raise InputError(f"no such file or folder: {data!r}")
+    with working("starting") as say:
+        from mmexplain.evaluate.registry import get
+
+        kind: Any = get(protocol)
+        from mmexplain.methods.registry import select
+
+        names = [method.name for method in select(methods)]
+        say("loading the model")
+        from mmexplain.tasks.registry import load
+
+        task: Any = load(model, device=device)
+        say("reading the data")
+        made = kind(task, Path(data), names, layer=layer)
+    from mmexplain.evaluate.runner import run
+
+    try:
+        with counting(protocol) as progress:
+            result = run(made, folder, limit, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(LOST if folder is None else GOES_ON) from None
+    files = [] if folder is None else [str(folder / name) for name in FILES]
+    if as_json:
+        click.echo(json.dumps({**result.to_json(), "files": files}, indent=2, allow_nan=False))
+    else:
+        _show(result, files)
+
+
+def _folder(out: str | None) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    if not out.strip() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"--out {out!r} is no folder: an evaluation writes several files")
+    return folder
+
+
+def _show(result: Result, files: list[str]) -> None:
+    from rich.text import Text
+
+    from mmexplain.commands.tables import console, plain_table
+
+    screen = console()
+    screen.print(Text(result.title, style="bold"))
+    screen.print()
+    heads, *rows = result.cells()
+    table = plain_table(*heads, right=tuple(heads[len(result.labels) :]), whole=result.labels)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    screen.print(table)
+    screen.print()
+    for line in result.told():
+        screen.print(Text(line, style="dim"))
+    for file in files:
+        screen.print(Text(f"wrote {file}"))

@@ -1,0 +1,119 @@
+"""The pointing game: whether the maximum of a class's map lies on an object of the class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmexplain.errors import InputError
+from mmexplain.evaluate.metrics.pointing import TOLERANCE, energy_inside, hit, is_difficult, point_or_reject
+from mmexplain.evaluate.on_objects import Looked, OnObjects
+from mmexplain.evaluate.protocol import Metric, Row
+
+CENTRE = "(centre of the photo)"
+REJECT = (0.0, 0.25, 0.5, 0.75)
+TOP = 5
+
+
+class Pointing(OnObjects):
+    """The pointing game (Zhang et al. 2016), its energy-based form (Wang et al. 2020), and the Grad-CAM paper's form on
+    the five likeliest classes with rejection (Selvaraju et al. 2017, §4.2).
+
+    Every class in a photo is pointed at: a hit if the maximum of its map lies on one of its objects (masks where the
+    data has them, else boxes) or nearer than the tolerance. "difficult": classes whose boxes sum to less than a quarter
+    of the photo, in photos that hold another class.
+
+    Args:
+        task, data, methods, layer, seed: see :class:`~mmexplain.evaluate.on_objects.OnObjects`.
+        tolerance: in pixels of the file.
+        reject: shares of the strongest map's maximum below which a map of the top five is rejected; a line for each.
+
+    Raises:
+        InputError, MethodError.
+    """
+
+    name: ClassVar[str] = "pointing"
+    title: ClassVar[str] = "Pointing game (Zhang et al. 2016; Wang et al. 2020; Selvaraju et al. 2017)"
+    labels: ClassVar[tuple[str, ...]] = ("subset", "method")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("class_hit", "accuracy, mean of classes", percent=True, within="class"),
+        Metric("hit", "accuracy", percent=True),
+        Metric("energy", "energy inside", percent=True),
+    )
+
+    def __init__(
+        self,
+        task: Any,
+        data: str | Path,
+        methods: Sequence[str],
+        *,
+        layer: str | None = None,
+        seed: int = 0,
+        tolerance: float = TOLERANCE,
+        reject: Sequence[float] = REJECT,
+    ) -> None:
+        if tolerance < 0:
+            raise InputError(f"tolerance={tolerance}: a number of pixels cannot be negative")
+        if not all(0 <= share <= 1 for share in reject):
+            raise InputError(f"reject={list(reject)}: shares of the strongest maximum lie between 0 and 1")
+        super().__init__(task, data, methods, layer=layer, seed=seed)
+        self._tolerance, self._reject = tolerance, tuple(reject)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Those of all, and the thresholds."""
+        return {**super().settings(), "tolerance": self._tolerance, "reject": list(self._reject)}
+
+    def notes(self) -> Sequence[str]:
+        """How classes became labels, and what was decided where the papers leave it open."""
+        return [
+            *super().notes(),
+            f"Hit: the maximum lies on an object (mask if given, else box) or nearer than {self._tolerance:g} pixels "
+            "of the file, as TorchRay has it. Published accuracies are means of classes. A flat map is no hit, and an "
+            "empty one has no energy inside. Maps of VOC's and COCO's own classifiers are not comparable with maps of "
+            "ImageNet's labels.",
+            "top 5: the five likeliest classes of the data; a rejected one is right if it is not in the photo. The "
+            "paper does not tell its threshold: here it is a share of the strongest of the five maps' maxima.",
+        ]
+
+    def wanted(
+        self, present: Sequence[str], ranked: Sequence[str], label: Mapping[str, int], top: Sequence[int]
+    ) -> list[int]:
+        """The labels of the photo's classes and of the five likeliest."""
+        return [label[name] for name in (*present, *ranked[:TOP])]
+
+    def rows(self, looked: Looked) -> Iterator[Row]:
+        """Per method and subset a row for each class."""
+        scene, present = looked.scene, self._present(looked.scene)
+        masks = {name: scene.mask(name) for name in scene.names if name in self._labels}
+        boxes = {name: scene.boxes(name) for name in present}
+        height, width = scene.size
+        for name in present:
+            if not masks[name].any():
+                continue
+            subsets = ["all", *(["difficult"] if is_difficult(scene, name) else [])]
+            for subset in subsets:
+                yield _row(subset, CENTRE, name, hit(masks[name], (width // 2, height // 2), self._tolerance))
+            for method in self._methods:
+                label = looked.label[name]
+                on_it = hit(masks[name], looked.peak(label, method), self._tolerance)
+                energy = energy_inside(looked.heat(label, method), boxes[name])
+                for subset in subsets:
+                    yield {**_row(subset, method, name, on_it), "energy": energy}
+        for method in self._methods:
+            yield from self._top(looked, method, masks)
+
+    def _top(self, looked: Looked, method: str, masks: Mapping[str, Any]) -> Iterator[Row]:
+        names = looked.ranked[:TOP]
+        strengths = [float(looked.values(looked.label[name], method).max()) for name in names]
+        for name, strength in zip(names, strengths, strict=True):
+            present = name in masks
+            hits = present and hit(masks[name], looked.peak(looked.label[name], method), self._tolerance)
+            for share in self._reject:
+                subset = f"top {TOP}, reject below {share:.0%}" if share else f"top {TOP}, reject none"
+                right = point_or_reject(present, hits, strength, max(strengths), share)
+                yield {"subset": subset, "method": method, "class": name, "hit": float(right)}
+
+
+def _row(subset: str, method: str, name: str, hits: bool) -> Row:
+    return {"subset": subset, "method": method, "class": name, "hit": float(hits), "class_hit": float(hits)}

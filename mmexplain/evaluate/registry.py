@@ -14,7 +14,7 @@ PROTOCOLS: dict[str, str] = {
     "randomisation": "mmexplain.evaluate.layer_randomisation:LayerRandomisation",
     "faithfulness": "mmexplain.evaluate.faithfulness:Faithfulness",
 }
-"""Name → module and class; imported when asked for. Each class is made with ``(task, data, methods, *, layer, seed)``."""
+"""Name → module and class, imported when asked for; each is made with ``(task, data, methods, *, layer, seed)``."""
 
 
 def get(name: str) -> type[Protocol]:

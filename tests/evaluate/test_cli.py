@@ -1,0 +1,141 @@
+"""``mmexplain evaluate``: what it prints and writes, how it goes on, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmexplain.commands import progress
+from mmexplain.evaluate import PROTOCOLS, Item, Protocol, Row, get
+from mmexplain.evaluate.pointing import Pointing
+from tests.command_line import one_line, picture, record, refusal, run
+from tests.evaluate.objects import lines
+
+pytest_plugins = ["tests.command_line_fixtures"]
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+PHOTOS = [f"{number:02}.png" for number in range(10)]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "images").mkdir(parents=True)
+    for name in PHOTOS:
+        picture().save(folder / "images" / name)
+    return lines(folder, *((name, [("square", (10, 60, 43, 50))]) for name in PHOTOS), size=(160, 120))
+
+
+def test_the_table_and_nothing_written(data: Path, classifier: str) -> None:
+    before = set(Path().iterdir())
+    result = run("evaluate", "pointing", "--data", data, "--model", classifier, "--limit", 3, "--method", "gradcam")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    printed = result.stdout.splitlines()
+    heads = next(line for line in printed if line.startswith("subset"))
+    assert "accuracy ↑" in heads and heads.split()[-1] == "n"
+    assert any(line.split()[:2] == ["all", "gradcam"] and line.split()[-1] == "3" for line in printed)
+    assert any(line.startswith("3 items; mean [95% bootstrap interval") for line in printed)
+    assert set(Path().iterdir()) == before
+
+
+def test_the_record_and_the_folder(data: Path, classifier: str) -> None:
+    arguments = ("evaluate", "localisation", "--data", data, "--model", classifier, "--limit", 2, "--out", "out")
+    found = record(*arguments, "--method", "gradcam", "--method", "cam", "--layer", "layer3")
+    assert found["protocol"] == "localisation" and found["items"] == 2
+    assert [line["labels"]["method"] for line in found["lines"]] == ["gradcam", "cam"]
+    assert found["settings"]["layer"] == "layer3"
+    assert found["files"] == ["out/result.json", "out/result.md", "out/result.png"]
+    assert {path.name for path in Path("out").iterdir()} == {"result.json", "result.md", "result.png", "rows.jsonl"}
+    assert json.loads(Path("out/result.json").read_text())["lines"] == found["lines"]
+    assert "other settings (layer, methods): choose another --out" in refusal(*arguments)
+
+
+def test_an_interrupted_run_says_whether_it_goes_on(
+    data: Path, classifier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("evaluate", "pointing", "--data", data, "--model", classifier)
+    measure, measured = Pointing.measure, []
+
+    def stopping(self: Pointing, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
+        if measured:
+            raise KeyboardInterrupt
+        measured.extend(item.key for item in items)
+        return measure(self, items)
+
+    monkeypatch.setattr(Pointing, "measure", stopping)
+    stopped = run(*arguments, "--out", "out")
+    assert stopped.exit_code == 130 and stopped.stdout == ""
+    assert one_line(stopped.stderr) == "interrupted; the same command goes on where it stopped"
+    assert measured == PHOTOS[:8]
+    without = run(*arguments)
+    assert without.exit_code == 130 and "with --out the same command would go on" in one_line(without.stderr)
+
+    again: list[str] = []
+
+    def counted(self: Pointing, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
+        again.extend(item.key for item in items)
+        return measure(self, items)
+
+    monkeypatch.setattr(Pointing, "measure", counted)
+    assert record(*arguments, "--out", "out")["items"] == 10
+    assert again == PHOTOS[8:]
+
+
+def test_refusals(data: Path, classifier: str, captioner: str, photo: Path) -> None:
+    base = ("evaluate", "pointing", "--data", data, "--model")
+    assert "closest: 'pointing'" in refusal("evaluate", "pointin", "--data", data, "--model", classifier)
+    assert "no such file or folder: 'nowhere'" in refusal(
+        "evaluate", "pointing", "--data", "nowhere", "--model", classifier
+    )
+    assert "unknown method 'gradcan'; closest: 'gradcam'" in refusal(*base, classifier, "--method", "gradcan")
+    assert "closest: 'layer4'" in refusal(*base, classifier, "--layer", "layer9")
+    assert "is for classifiers with class names" in refusal(*base, captioner)
+    assert "is no folder" in refusal(*base, classifier, "--out", photo)
+    assert "--limit" in refusal(*base, classifier, "--limit", 0)
+    assert "--data" in refusal("evaluate", "pointing", "--model", classifier)
+    assert "is no data with boxes" in refusal("evaluate", "pointing", "--data", photo, "--model", classifier)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_is_found_by_its_name(name: str) -> None:
+    kind = get(name)
+    assert issubclass(kind, Protocol) and kind.name == name and kind.title and kind.metrics
+
+
+def test_the_package_is_an_attribute_that_loads_when_used() -> None:
+    code = (
+        "import sys, mmexplain; assert 'torch' not in sys.modules;"
+        "assert callable(mmexplain.evaluate.run) and callable(mmexplain.evaluate.get);"
+        "import mmexplain.evaluate as e; from mmexplain import evaluate; assert e is evaluate is mmexplain.evaluate;"
+        "assert 'evaluate' in dir(mmexplain) and callable(mmexplain.explain)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter([0.0, 10.0, 70.0, 70.0, 100.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.counting("pointing") as tell:
+        for done in (8, 16, 24):
+            tell(done, 100)
+    assert capsys.readouterr().err == "pointing: 16 of 100\n"
+
+
+def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.progress import Progress, TimeRemainingColumn
+
+    seen: list[Any] = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    start = Progress.start
+    monkeypatch.setattr(Progress, "start", lambda self: (seen.append(self), start(self))[1])
+    with progress.counting("pointing") as tell:
+        tell(8, 100)
+        assert (seen[0].tasks[0].completed, seen[0].tasks[0].total) == (8, 100)
+    assert any(isinstance(column, TimeRemainingColumn) for column in seen[0].columns)

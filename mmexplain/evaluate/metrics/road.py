@@ -12,7 +12,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 PERCENTILES = (20, 30, 40, 50, 60, 70, 80, 90)
-"""A pixel is removed where it is above the percentile: 80 % of them at 20, 10 % at 90."""
+"""Pixels are removed from there on: 80 % of them at 20, 10 % at 90."""
 
 NOISE = 0.01
 """Standard deviation of what is added to the guess, in the model's input: as in the authors' released code."""
@@ -23,15 +23,15 @@ _NEIGHBOURS = [
 
 
 def removed(ordered: Tensor, percentile: int, least: bool = False) -> Tensor:
-    """The pixels that are removed, ``[n]`` bool over the flattened map: the most relevant share above a percentile, or
-    as many of the ``least`` relevant.
+    """The pixels that are removed, ``[n]`` bool over the flattened map: those from a percentile of the
+    map's values (interpolated, without ties) on; or as many of the ``least`` relevant.
 
     Args:
         ordered: ``[n]`` by falling relevance, see :func:`mmexplain.evaluate.metrics.insertion_deletion.order`.
-        percentile: of the map's values, 1 to 100.
+        percentile: 0 for all, 100 for the most relevant alone.
         least: see above.
     """
-    number = round(len(ordered) * (100 - percentile) / 100)
+    number = len(ordered) + (1 - len(ordered)) * percentile // 100
     gone = torch.zeros(len(ordered), dtype=torch.bool, device=ordered.device)
     gone[ordered[len(ordered) - number :] if least else ordered[:number]] = True
     return gone

@@ -29,6 +29,7 @@ class Request:
         device: as the user wrote it.
         out: file or folder to write to; None for the verb's default.
         as_json: print the record of the result instead of a table.
+        sanity: compare the maps with those of random weights.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Request:
     device: str
     out: str | None
     as_json: bool
+    sanity: bool = False
 
 
 model_option = click.option(
@@ -97,6 +99,12 @@ def _options(source: str) -> tuple[Callable[[Command], Command], ...]:
             metavar="FILE|DIR",
             help=f"FILE.html (report), FILE.png ({figure}), FILE.safetensors (raw maps), or a folder for all of them.  "
             f"[default: {source}.mmexplain.html in the current folder; nothing with --json]",
+        ),
+        click.option(
+            "--sanity",
+            is_flag=True,
+            help="Explain again with random weights, and say how alike the maps are: a map that stays the same tells "
+            "little of the model. Takes about twice the time.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from mmexplain.commands.output import Destination
 from mmexplain.commands.progress import working
 
 if TYPE_CHECKING:
+    from mmexplain.evaluate.randomisation import Verdict
     from mmexplain.explanation import Explanation
 
 
@@ -58,14 +59,23 @@ def explain(
             "methods": request.methods,
             "progress": lambda done, total: say(f"explaining: {done} of {total} steps"),
         }
-        explanation = task.explain(source, **options(task), **shared)
+        told = {**options(task), **shared}
+        explanation = task.explain(source, **told)
+        verdicts = []
+        if request.sanity:
+            from mmexplain.evaluate.randomisation import quick
+
+            say("explaining again with random weights")
+            verdicts = quick(task, source, explanation, **told)
+            # Kept with the maps, in the file too.
+            explanation.provenance["sanity"] = [verdict.to_json() for verdict in verdicts]
     files: list[str] = []
     try:
         if destination is not None:
             with working("writing") as say:
                 destination.write(explanation, files, say)
     finally:  # what was computed is printed, even if it could not be written
-        _print(explanation, files, request.as_json)
+        _print(explanation, files, request.as_json, verdicts)
 
 
 def _photo(path: str) -> Any:
@@ -74,13 +84,18 @@ def _photo(path: str) -> Any:
     return load_image(path)
 
 
-def _print(explanation: Explanation, files: list[str], as_json: bool) -> None:
+def _print(explanation: Explanation, files: list[str], as_json: bool, verdicts: Sequence[Verdict]) -> None:
     if as_json:
-        click.echo(json.dumps(_finite(explanation.to_json(files)), indent=2, allow_nan=False))
+        record = explanation.to_json(files)
+        if verdicts:
+            record["sanity"] = [verdict.to_json() for verdict in verdicts]
+        click.echo(json.dumps(_finite(record), indent=2, allow_nan=False))
         return
     from mmexplain.commands.tables import show_explanation
 
     show_explanation(explanation, files)
+    for verdict in verdicts:
+        click.echo(verdict.line())
 
 
 def _finite(value: Any) -> Any:

@@ -13,6 +13,8 @@ PROTOCOLS: dict[str, str] = {
     "human-attention": "mmexplain.evaluate.human_attention:HumanAttention",
     "randomisation": "mmexplain.evaluate.layer_randomisation:LayerRandomisation",
     "faithfulness": "mmexplain.evaluate.faithfulness:Faithfulness",
+    "grounding": "mmexplain.evaluate.grounding:WordGrounding",
+    "generated-grounding": "mmexplain.evaluate.generated_grounding:GeneratedGrounding",
 }
 """Name → module and class, imported when asked for; each is made with ``(task, data, methods, *, layer, seed)``."""
 

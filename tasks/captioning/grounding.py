@@ -9,7 +9,7 @@ model knows.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +45,8 @@ class GroundedWord:
     boxes: tuple[Box, ...]
 
 
-def head_position(sentence: Sentence, phrase: Phrase, vocabulary: Vocabulary) -> int | None:
-    """Position of the last content word of ``phrase`` that ``vocabulary`` holds, or None."""
+def head_position(sentence: Sentence, phrase: Phrase, vocabulary: Container[str]) -> int | None:
+    """Position of the last content word of ``phrase`` that ``vocabulary`` (a set of words will do) holds, or None."""
     for position in range(phrase.last, phrase.first - 1, -1):
         word = sentence.words[position]
         if word in vocabulary and is_content_word(word):

@@ -1,0 +1,27 @@
+"""Flickr8k's photos with the boxes of Flickr30k Entities, as folder for an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmexplain.errors import InputError
+from mmexplain.tasks.captioning.flickr8k import Photo, load_annotations
+
+
+def read_flickr8k(folder: Path, split: str) -> list[Photo]:
+    """The photos of one split, in the file's order.
+
+    Raises:
+        InputError: it is no such folder, its file is damaged, or it has no such split.
+    """
+    path = folder / "annotations.jsonl.gz"
+    if not path.is_file():
+        raise InputError(f"{str(folder)!r} holds no Flickr8k: there is no file 'annotations.jsonl.gz' in it")
+    try:
+        photos = load_annotations(folder)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {str(path)!r}: {error}") from None
+    splits = list(dict.fromkeys(photo.split for photo in photos))
+    if split not in splits:
+        raise InputError(f"{str(folder)!r} has no split {split!r}; there are: {', '.join(splits)}")
+    return [photo for photo in photos if photo.split == split]

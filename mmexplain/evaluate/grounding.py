@@ -1,0 +1,169 @@
+"""Protocol: do the maps of words in captions that people wrote lie on the things the words name?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from mmexplain.errors import InputError
+from mmexplain.evaluate.captions import EncodedPhotos, Given, require_captioner
+from mmexplain.evaluate.data.flickr8k import read_flickr8k
+from mmexplain.evaluate.grounding_rows import METRICS, NOTES, Named, Thing, caption_rows, control_notes
+from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
+from mmexplain.methods.registry import select
+from mmexplain.surroundings import evaluating
+from mmexplain.targets import Target
+from mmexplain.tasks.captioning.captioner import Words
+from mmexplain.tasks.captioning.flickr8k import Box, Photo, Sentence
+from mmexplain.tasks.captioning.grounding import head_position
+from mmexplain.tasks.captioning.task import Captioning
+from mmexplain.tasks.captioning.vocabulary import UNKNOWN
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A head word: the number of its target, the type of its phrase and the phrase's boxes, fractions of the photo."""
+
+    target: int
+    kind: str
+    boxes: tuple[Box, ...]
+
+
+class WordGrounding(Protocol):
+    """Maps of the head words of phrases against the phrases' boxes in Flickr30k Entities (Plummer et al. 2015).
+
+    The map of a word is that of its score in a caption that a person wrote, given the words before. A phrase's head
+    word is its last content word that the model knows. Beside the methods stand controls: the centre, a random point,
+    the model's own attention, the map of the whole caption's log-probability, and that of another head word.
+
+    Args:
+        task: a captioner.
+        data: a folder in the layout of ``flickr8k``.
+        methods: names from the registry.
+        layer: the task's own if None.
+        seed: of the methods' draws.
+        split: which photos.
+        captions: how many of each photo's captions, the first ones.
+
+    Raises:
+        InputError: no captioner, or no such data.
+        MethodError: no such method.
+    """
+
+    name: ClassVar[str] = "grounding"
+    title: ClassVar[str] = "Word grounding (Flickr30k Entities, captions by people)"
+    labels: ClassVar[tuple[str, ...]] = ("method", "phrase")
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+
+    def __init__(
+        self,
+        task: Any,
+        data: Path,
+        methods: Sequence[str],
+        *,
+        layer: str | None = None,
+        seed: int = 0,
+        split: str = "test",
+        captions: int = 5,
+    ) -> None:
+        self.task = require_captioner(task, self.name)
+        if captions < 1:
+            raise InputError(f"captions={captions}: take 1 caption of each photo or more")
+        self.data, self.layer, self.seed, self.split, self.captions = Path(data), layer, seed, split, captions
+        asked = [method.name for method in select(methods)]
+        self.methods = with_attention(self.task, asked)
+        self.base = next((name for name in asked if name != "attention"), None)
+        tokens = self.task.captioner.vocabulary.tokens
+        self._numbers = {token: number for number, token in enumerate(tokens)}
+
+    def settings(self) -> Mapping[str, Any]:
+        """Model, methods, layer, seed, and what was asked for."""
+        return {
+            "model": self.task.model_id,
+            "methods": self.methods,
+            "layer": self.layer or self.task.default_layer(),
+            "seed": self.seed,
+            "split": self.split,
+            "captions": self.captions,
+        }
+
+    def items(self) -> Sequence[Item]:
+        """The photos, in the order of the data."""
+        return [Item(photo.file, photo) for photo in read_flickr8k(self.data, self.split)]
+
+    def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
+        """Rows of each photo: those of its words, for every method and control."""
+        photos: list[Photo] = [item.content for item in items]
+        given: list[tuple[Given, list[_Word]]] = []
+        for number, photo in enumerate(photos):
+            for sentence in photo.sentences[: self.captions]:
+                found = self._given(number, sentence)
+                if found is not None:
+                    given.append(found)
+        rows: list[list[Row]] = [[] for _ in items]
+        if not given:
+            return rows
+        encoded = EncodedPhotos(
+            self.task, [self.data / "images" / photo.file for photo in photos], self.methods, self.layer
+        )
+        explained = encoded.explain([caption for caption, _ in given], seed=self.seed)
+        things: dict[tuple[int, Any], Thing] = {}
+        for (caption, words), explanation in zip(given, explained, strict=True):
+            photo, size = photos[caption.photo], explanation.geometry.original
+            for word in words:
+                known = (caption.photo, word.boxes)
+                if known not in things:
+                    things[known] = _thing(word.boxes, photo, size)
+            named = [Named(word.target, things[caption.photo, word.boxes], word.kind, word.boxes) for word in words]
+            rows[caption.photo] += caption_rows(explanation, named, self.methods, self.base, "phrase")
+        return rows
+
+    def notes(self) -> Sequence[str]:
+        """What the words, the numbers and the controls are."""
+        return (
+            "A word is the head of a phrase with boxes: its last content word that the model knows. Other words that "
+            "it does not know are read as its unknown word.",
+            *NOTES,
+            *control_notes(self.base),
+        )
+
+    # -- one caption ------------------------------------------------------------------------------------------------
+
+    def _given(self, photo: int, sentence: Sentence) -> tuple[Given, list[_Word]] | None:
+        """The caption with its head words and, behind them, itself as targets; None where no word has boxes, or where
+        it holds an unknown word and the model has no token for these."""
+        unknown = self._numbers.get(UNKNOWN)
+        tokens = [self._numbers.get(word, unknown) for word in sentence.words]
+        known = [token for token in tokens if token is not None]
+        places = [(head_position(sentence, phrase, self._numbers), phrase) for phrase in sentence.phrases]
+        heads = list(dict.fromkeys(place for place, _ in places if place is not None))
+        if not heads or len(known) < len(tokens):
+            return None
+        targets = [Target(sentence.words[place], "word", (known[place],), place) for place in heads]
+        words = [_Word(heads.index(place), phrase.kind, phrase.boxes) for place, phrase in places if place is not None]
+        if self.base is not None:
+            vocabulary: Words = self.task.captioner.vocabulary
+            targets.append(Target(" ".join(sentence.words), "caption", (*known, vocabulary.end), 0))
+        return Given(photo, tuple(known), tuple(targets)), words
+
+
+def _thing(boxes: Sequence[Box], photo: Photo, size: tuple[int, int]) -> Thing:
+    """Boxes are fractions of the photo; its file may be smaller than the original."""
+    height, width = size
+    original = size if photo.size is None else (photo.size[1], photo.size[0])
+    pixels = [(left * width, top * height, right * width, bottom * height) for left, top, right, bottom in boxes]
+    return Thing.of(pixels, size, original)
+
+
+def with_attention(task: Captioning, methods: Sequence[str]) -> list[str]:
+    """The methods, and the model's own attention if it has one."""
+    if "attention" in methods:
+        return list(methods)
+    with torch.no_grad(), evaluating(task.model):
+        tokens = torch.tensor([[task.captioner.vocabulary.end]], device=task.device)
+        output = task.decode(task.encode({"image": task.empty()}), {"tokens": tokens})
+    return [*methods, *([] if output.attention is None else ["attention"])]

@@ -1,0 +1,118 @@
+"""How well a map lies on the thing that a word names, in the pixels of the photo's file.
+
+Maps are ``[..., H, W]`` of any sign, NaN where the model saw nothing; bool masks broadcast with them. Numbers are
+float64 ``[...]``, NaN where one is not defined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Box = tuple[float, float, float, float]
+"""``(left, top, right, bottom)`` in pixels of the file."""
+
+LEVELS = 20
+"""Level sets that :func:`best_iou` looks at."""
+
+
+def box_mask(boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
+    """The union of boxes: bool ``[H, W]``, the pixels whose centre lies in any of them.
+
+    A box in the photo that holds no pixel's centre stands for the pixel under its middle, so that a thing smaller than
+    a pixel is still there.
+
+    Args:
+        boxes: in pixels; what reaches beyond the photo is cut off.
+        size: ``(H, W)``.
+    """
+    height, width = size
+    y = torch.arange(height, dtype=torch.float64) + 0.5
+    x = torch.arange(width, dtype=torch.float64) + 0.5
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for left, top, right, bottom in boxes:
+        held = ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
+        middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
+        if not bool(held.any()) and 0 <= middle_x < width and 0 <= middle_y < height:
+            held[int(middle_y), int(middle_x)] = True
+        mask |= held
+    return mask
+
+
+def grown(boxes: Sequence[Box], x: float, y: float) -> list[Box]:
+    """The boxes, larger by so many pixels on the left and right and at the top and bottom."""
+    return [(left - x, top - y, right + x, bottom + y) for left, top, right, bottom in boxes]
+
+
+def hit(peak: tuple[int, ...] | None, mask: Tensor) -> float:
+    """The pointing game (Zhang et al. 2018, "Top-down neural attention by excitation backprop"): 1 where the pixel
+    ``(x, y)`` of the maximum lies in the mask. A flat map, whose peak is None, points at nothing: 0."""
+    return 0.0 if peak is None else float(mask[peak[1], peak[0]])
+
+
+def best_iou(maps: Tensor, masks: Tensor, levels: int = LEVELS) -> Tensor:
+    """Intersection over union of a map's level sets with a mask, at the best of some thresholds.
+
+    The map is scaled to 0..1 between its smallest and largest value; level set i of n holds the pixels of i/n and
+    more. Level set 0 is all that was seen, so the number is never below the mask's share of it; a flat map has no
+    other. Pixels that were not seen are in no level set, but count where the mask holds them. NaN for an empty mask.
+    """
+    maps, masks = torch.broadcast_tensors(_precise(maps), masks)
+    values, wanted = maps.flatten(-2), masks.flatten(-2)
+    seen = ~values.isnan()
+    low = values.nan_to_num(torch.inf).amin(-1, keepdim=True)
+    span = values.nan_to_num(-torch.inf).amax(-1, keepdim=True) - low
+    scaled = (values - low).mul_(levels / span.masked_fill(span <= 0, torch.inf)).nan_to_num_(0.0)
+    # Unseen pixels go to a bin of their own, which is in no level set.
+    level = scaled.long().clamp_(0, levels - 1).masked_fill_(~seen, levels)
+    bins = 2 * (levels + 1)
+    first = bins * torch.arange(values[..., 0].numel(), device=values.device)
+    places = (2 * level + wanted).reshape(len(first), values.shape[-1]) + first[:, None]
+    counts = torch.bincount(places.flatten(), minlength=bins * len(first)).double()
+    counts = counts.view(*values.shape[:-1], levels + 1, 2)
+    total = counts[..., 1].sum(-1)
+    outside, inside = counts[..., :levels, :].flip(-2).cumsum(-2).unbind(-1)
+    best = (inside / (outside + total.unsqueeze(-1))).amax(-1)
+    return best.masked_fill(total == 0, torch.nan)
+
+
+class Sums(NamedTuple):
+    """A map's positive part, and how many pixels were seen, inside and outside of a mask; float64 ``[...]``."""
+
+    inside: Tensor
+    outside: Tensor
+    within: Tensor
+    without: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor, masks: Tensor) -> Sums:
+        """Of maps and masks ``[..., H, W]``."""
+        maps, masks = torch.broadcast_tensors(_precise(maps), masks)
+        positive, unseen = maps.nan_to_num(0.0).clamp_(min=0), maps.isnan()
+        within = (masks & ~unseen).sum((-2, -1), dtype=torch.float64)
+        without = maps.shape[-2] * maps.shape[-1] - unseen.sum((-2, -1)) - within
+        inside, outside = ((positive * part).sum((-2, -1), dtype=torch.float64) for part in (masks, ~masks))
+        return cls(inside, outside, within, without)
+
+    def inside_outside(self) -> Tensor:
+        """Mean activation in the boxes over that outside of them (Selvaraju et al. 2020, the comparison with DenseCap);
+        1 for a uniform map.
+
+        Of signed maps the positive part counts. NaN where boxes cover everything (or nothing) that was seen, and where
+        the map is zero outside: there the ratio has no value or no bound.
+        """
+        ratio = (self.inside / self.within) / (self.outside / self.without)
+        return ratio.masked_fill((self.within == 0) | (self.without == 0) | (self.outside <= 0), torch.nan)
+
+    def energy(self) -> Tensor:
+        """The share of the map's positive part that lies in the boxes (the energy-based pointing game of Wang et al.
+        2020, "Score-CAM"). NaN for a map that is positive nowhere."""
+        total = self.inside + self.outside
+        return (self.inside / total).masked_fill(total <= 0, torch.nan)
+
+
+def _precise(maps: Tensor) -> Tensor:
+    return maps if maps.dtype == torch.float64 else maps.float()

@@ -33,9 +33,9 @@ from mmexplain.methods.registry import select
 class HumanAttention(Protocol):
     """Agreement of maps with human attention, on VQA-HAT (Das et al. 2016) or on photos with maps of several kinds.
 
-    A classifier's map is that of its likeliest class, a captioner's that of its whole caption, a VQA model's that of its
-    answer to the question. Beside the methods stand controls: a Gaussian in the middle of the photo, the human map of
-    another photo, a uniform map, and the human maps of the other kinds or annotators as a ceiling.
+    A classifier's map is that of its likeliest class, a captioner's that of its whole caption, a VQA model's that of
+    its answer to the question. Beside the methods stand controls: a Gaussian in the middle of the photo, the human map
+    of another photo, a uniform map, and the human maps of the other kinds or annotators as a ceiling.
 
     Args:
         task: that explains photos.
@@ -79,25 +79,29 @@ class HumanAttention(Protocol):
         self._attended: list[Attended] = []
 
     def settings(self) -> Mapping[str, Any]:
+        """Model, methods, layer and seed."""
         return {"model": self.task.model_id, "methods": list(self.methods), "layer": self.layer, "seed": self.seed}
 
     def items(self) -> Sequence[Item]:
+        """The photos, or the questions of VQA-HAT."""
         read = read_vqa_hat if self._asked else read_human_attention
         self._attended = list(read(self.data))
         return [Item(photo.key, photo) for photo in self._attended]
 
     def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
+        """For each human map a row for each method and control."""
         return [self._rows(item.content) for item in items]
 
     def notes(self) -> Sequence[str]:
+        """What is compared, and what the controls are."""
         asked = (
-            "VQA-HAT: the map is that of the model's own answer; questions of which the model knows no word are left out."
+            "VQA-HAT: the map is that of the model's own answer; questions that it cannot read are left out."
             if self._asked
             else "People viewed these photos freely, without a question: VQA-HAT's numbers are not comparable."
         )
         return (
             asked,
-            "Pixels that the model did not see are left out of both maps. Pixel-space methods count by magnitude; "
+            "Pixels that the model did not see are left out of both maps. Maps of colours (guided-backprop) count by magnitude; "
             "negative parts count as 0 in KL.",
             "Fixations are the recorded points (a pixel once); of kinds without points the 5 % strongest pixels of "
             "the human map stand for them.",
@@ -148,9 +152,8 @@ class HumanAttention(Protocol):
             explanation = self.task.explain(source, **options)
         found = {}
         for key in explanation.maps:
-            name = (
-                key.method if len(explanation.layers) == 1 or key.layer == key.method else f"{key.method} {key.layer}"
-            )
+            several = sum(other.method == key.method for other in explanation.maps) > 1
+            name = f"{key.method} at {key.layer}" if several else key.method
             values = explanation.heatmap(0, key.layer, key.method).cpu().double()
             found[name] = values.abs() if key.method in explanation.pixel_methods else values
         return found

@@ -101,7 +101,8 @@ def centre_gaussian(height: int, width: int, deviation: float = 0.25) -> Tensor:
     """The centre bias: a Gaussian in the middle of the photo, ``[H, W]`` float64, stretched with its sides.
 
     Args:
-        height, width: of the photo.
+        height: of the photo, in pixels.
+        width: of the photo.
         deviation: the Gaussian's, as a share of each side.
     """
     rows, columns = (((torch.arange(n) + 0.5) / n - 0.5).double() / deviation for n in (height, width))

@@ -24,7 +24,7 @@ LOST = "what was measured is lost: with --out the same command would go on"
     short_help="Measure methods by a published protocol.",
     epilog=examples(
         "mmexplain evaluate pointing --data VOC2007/ImageSets/Main/test.txt --model torchvision:resnet50 --out pg/",
-        "mmexplain evaluate localisation --data ILSVRC/val/ --model efficientnet-lite0 --method gradcam --method cam",
+        "mmexplain evaluate localisation --data ILSVRC/val/ --model efficientnet-lite0 --method cam --out loc/",
         "mmexplain evaluate pointing --data coco/ --model efficientnet-lite0 --limit 100 --json",
     ),
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from time import monotonic
 
 LINE_SECONDS = 60.0
 """Between the lines of :func:`counting` in a log."""
@@ -68,12 +68,12 @@ def counting(text: str) -> Iterator[Callable[[int, int], None]]:
     """
     with redirect_stdout(sys.stderr):
         if not sys.stderr.isatty():
-            said = time.monotonic()
+            said = monotonic()
 
             def note(done: int, total: int) -> None:
                 nonlocal said
-                if time.monotonic() - said >= LINE_SECONDS:
-                    said = time.monotonic()
+                if monotonic() - said >= LINE_SECONDS:
+                    said = monotonic()
                     print(f"{text}: {done} of {total}", file=sys.stderr, flush=True)
 
             yield note

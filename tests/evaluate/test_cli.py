@@ -47,9 +47,9 @@ def test_the_table_and_nothing_written(data: Path, classifier: str) -> None:
 
 def test_the_record_and_the_folder(data: Path, classifier: str) -> None:
     arguments = ("evaluate", "localisation", "--data", data, "--model", classifier, "--limit", 2, "--out", "out")
-    found = record(*arguments, "--method", "gradcam", "--method", "cam", "--layer", "layer3")
+    found = record(*arguments, "--method", "gradcam", "--method", "gradcam++", "--layer", "layer3")
     assert found["protocol"] == "localisation" and found["items"] == 2
-    assert [line["labels"]["method"] for line in found["lines"]] == ["gradcam", "cam"]
+    assert [line["labels"]["method"] for line in found["lines"]] == ["gradcam", "gradcam++"]
     assert found["settings"]["layer"] == "layer3"
     assert found["files"] == ["out/result.json", "out/result.md", "out/result.png"]
     assert {path.name for path in Path("out").iterdir()} == {"result.json", "result.md", "result.png", "rows.jsonl"}
@@ -121,7 +121,7 @@ def test_the_package_is_an_attribute_that_loads_when_used() -> None:
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter([0.0, 10.0, 70.0, 70.0, 100.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress, "monotonic", lambda: next(clock))
     with progress.counting("pointing") as tell:
         for done in (8, 16, 24):
             tell(done, 100)

@@ -109,5 +109,5 @@ def test_wordnet_is_asked_for_in_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         raise LookupError("a text of many lines")
 
     monkeypatch.setattr(wordnet, "ensure_loaded", missing, raising=False)
-    with pytest.raises(InputError, match="needs WordNet: python -m nltk.downloader wordnet"):
+    with pytest.raises(InputError, match=r"needs WordNet: python -m nltk.downloader wordnet"):
         match(["dog"], imagenet())

@@ -110,7 +110,7 @@ def test_the_protocol_on_maps_that_are_known(data: Path) -> None:
     items = {item.key: item for item in protocol.items()}
     assert set(items) == {"right.png", "shifted.png", "second.png", "black.png"}
     rows = dict(zip(items, protocol.measure(list(items.values())), strict=True))
-    errors = {key: [row for row in found if "error_top1" in row][0] for key, found in rows.items()}
+    errors = {key: next(row for row in found if "error_top1" in row) for key, found in rows.items()}
     shown = {
         key: [row[name] for name in ("error_top1", "error_top5", "class_error_top1", "class_error_top5")]
         for key, row in errors.items()
@@ -122,10 +122,10 @@ def test_the_protocol_on_maps_that_are_known(data: Path) -> None:
         "black.png": [1, 1, 0, 0],
     }
     # 32 × 32 input pixels over 64 × 64: between them the map falls off over a few pixels.
-    right = [row for row in rows["right.png"] if "loc_0.5" in row][0]
+    right = next(row for row in rows["right.png"] if "loc_0.5" in row)
     assert right["class"] == "red" and right["loc_0.5"] == pytest.approx(1, abs=0.1)
     assert right["loc_0.0"] == pytest.approx(32**2 / 36**2, abs=0.1)
-    assert [row for row in rows["black.png"] if "loc_0.5" in row][0]["loc_0.5"] == 0
+    assert next(row for row in rows["black.png"] if "loc_0.5" in row)["loc_0.5"] == 0
     alone = [protocol.measure([item])[0] for item in items.values()]
     assert alone == list(rows.values()), "a batch equals its photos alone"
 
@@ -158,7 +158,7 @@ def test_photos_of_another_size_and_difficult_objects(tmp_path: Path) -> None:
 
 def test_refusals(data: Path) -> None:
     task = colours()
-    with pytest.raises(InputError, match="share=1.5"):
+    with pytest.raises(InputError, match=r"share=1\.5"):
         Localisation(task, data, ["cam"], share=1.5)
     with pytest.raises(MethodError, match="unknown method 'camm'"):
         Localisation(task, data, ["camm"])

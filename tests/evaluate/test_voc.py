@@ -40,7 +40,7 @@ def test_a_split_names_photos_in_its_order(voc: Path) -> None:
 
 def test_what_is_missing_or_damaged_is_told(voc: Path, tmp_path: Path) -> None:
     (voc / "JPEGImages" / "000002.jpg").unlink()
-    with pytest.raises(InputError, match="000002.jpg', which has annotations, is missing"):
+    with pytest.raises(InputError, match=r"000002\.jpg', which has annotations, is missing"):
         read(voc)
     split = voc / "ImageSets" / "Main" / "test.txt"
     split.write_text("../../etc/passwd\n")

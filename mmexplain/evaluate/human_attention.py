@@ -101,8 +101,8 @@ class HumanAttention(Protocol):
         )
         return (
             asked,
-            "Pixels that the model did not see are left out of both maps. Maps of colours (guided-backprop) count by magnitude; "
-            "negative parts count as 0 in KL.",
+            "Pixels that the model did not see are left out of both maps. Maps of colours (guided-backprop) count by "
+            "magnitude; negative parts count as 0 in KL.",
             "Fixations are the recorded points (a pixel once); of kinds without points the 5 % strongest pixels of "
             "the human map stand for them.",
             "centre: a Gaussian with a deviation of a quarter of each side. another photo: the human map of the same "

@@ -18,7 +18,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from mmexplain.commands.acting import action
 from mmexplain.commands.answering import vqa
-from mmexplain.commands.evaluating import evaluate
+from mmexplain.commands.evaluating import Stopped, evaluate
 from mmexplain.commands.explaining import caption, classify
 from mmexplain.commands.layering import layers_report
 from mmexplain.commands.listing import layers, methods, models
@@ -86,7 +86,8 @@ class Verbs(click.Group):
             with one_line_errors(), quiet_libraries():
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            click.echo("; ".join(["mmexplain: interrupted", *map(str, stop.args)]), err=True)
+            told = f"; {stop}" if isinstance(stop, Stopped) else ""
+            click.echo(f"mmexplain: interrupted{told}", err=True)
             ctx.exit(INTERRUPTED)
 
 

@@ -29,7 +29,7 @@ from tests.command_line import (
 pytest_plugins = ["tests.command_line_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
-VERBS = ("caption", "vqa", "classify", "action", "layers-report", "methods", "models", "layers", "demo")
+VERBS = ("caption", "vqa", "classify", "action", "layers-report", "evaluate", "methods", "models", "layers", "demo")
 
 
 # -- help -------------------------------------------------------------------------------------------------------------

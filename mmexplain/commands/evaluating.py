@@ -20,6 +20,10 @@ GOES_ON = "the same command goes on where it stopped"
 LOST = "what was measured is lost: with --out the same command would go on"
 
 
+class Stopped(KeyboardInterrupt):
+    """The user interrupted, and is told what that means."""
+
+
 @click.command(
     short_help="Measure methods by a published protocol.",
     epilog=examples(
@@ -89,7 +93,7 @@ def evaluate(
         with counting(protocol) as progress:
             result = run(made, folder, limit, progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(LOST if folder is None else GOES_ON) from None
+        raise Stopped(LOST if folder is None else GOES_ON) from None
     files = [] if folder is None else [str(folder / name) for name in FILES]
     if as_json:
         click.echo(json.dumps({**result.to_json(), "files": files}, indent=2, allow_nan=False))

@@ -184,7 +184,7 @@ def _curves(drawn: Figure, report: LayersReport, width: float, height: float) ->
     curves = [
         ("correlation with the layer before", NEIGHBOUR, [_mean(layer.neighbour) for layer in layers]),
         ("correlation with the last layer", LAST, [_mean(layer.last) for layer in layers]),
-        ("targets told apart: mass not shared", APART, [layer.separation for layer in layers]),
+        ("targets told apart", APART, [layer.discrimination for layer in layers]),
     ]
     left, right, above, below = _LABEL - 0.3, MARGIN + 0.05, 0.28, 0.5
     box = (left / width, below / height, (width - left - right) / width, (_CURVES - above - below) / height)

@@ -127,6 +127,7 @@ def explain(
         LayerError, TargetError, ModelError, DeviceError: see :func:`mmexplain.engine.run`.
     """
     started = time.perf_counter()
+    seed = 0 if seed is None else seed
     plan = _Plan(select(methods))
     text_methods = select_text(text)
     text_layer = _text_layer(task, create_graph) if text_methods else None
@@ -182,7 +183,7 @@ def explain(
                 black=task.black(),
                 strategy=strategy,
                 memory=memory,
-                seed=seed or 0,
+                seed=seed,
                 progress=progress,
             )
             if method.at_layers and (optional := optional_layers(task.model, names)):
@@ -346,7 +347,7 @@ def _version() -> str:
     return version("mmexplain")
 
 
-def _provenance(problem: Problem, strategy: Strategy, seed: int | None) -> dict[str, Any]:
+def _provenance(problem: Problem, strategy: Strategy, seed: int) -> dict[str, Any]:
     image = problem.inputs[problem.image]
     return {
         "mmexplain": _version(),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -215,7 +216,8 @@ class Geometry:
         """``(x, y)``, the pixel of the original where a map is largest.
 
         The map ``[h', w']`` is upsampled bilinearly to the input; the largest input pixel whose centre shows photo
-        (not padding), the first in reading order on ties, is carried over by its centre. None where the map is flat
+        (not padding) is carried over by its centre; where several that hang together are, the one nearest to their
+        middle (of several such places the first in reading order). None where the map is flat
         or not finite, or the model saw no photo.
 
         Raises:
@@ -295,18 +297,27 @@ class Geometry:
         if not values.isfinite().all() or not len(rows) or not len(columns):
             return None
         across = interpolate(values, centres(width, values.shape[2])[columns], 2)
-        best, lowest, found = -torch.inf, torch.inf, (0, 0, 0)
-        for start in range(0, len(rows), step := max(1, _PIXELS_AT_ONCE // (len(columns) * self._steps(values)))):
+        best, lowest, found, ties = -torch.inf, torch.inf, (0, 0, 0), 0
+        step = max(1, _PIXELS_AT_ONCE // (len(columns) * self._steps(values)))
+
+        def strip(start: int) -> Tensor:
             part = interpolate(across, centres(height, values.shape[1])[rows[start : start + step]], 1)
-            part = over_time(part.movedim(0, -1)).movedim(-1, 0)
+            return over_time(part.movedim(0, -1)).movedim(-1, 0)
+
+        for start in range(0, len(rows), step):
+            part = strip(start)
             highest = float(part.max())
             lowest = min(lowest, float(part.min()))
             place, pixel = divmod(int(part.argmax()), part.shape[1] * part.shape[2])
+            ties = int((part == highest).sum()) + (ties if highest == best else 0) if highest >= best else ties
             if highest > best or (highest == best and place < found[0]):
                 best, found = highest, (place, start + pixel // len(columns), pixel % len(columns))
         if not best > lowest:
             return None
         place, row, column = found
+        if ties > 1:
+            tied = torch.cat([strip(start)[place] == best for start in range(0, len(rows), step)])
+            row, column = _middle(tied, row, column)
         high, wide = self.original
         return (
             min(max(int(x[columns[column]].floor()), 0), wide - 1),
@@ -349,6 +360,17 @@ class Geometry:
         frames, _ = self._clip()
         where = (torch.tensor(places, dtype=torch.float64) + 0.5) / len(frames) * maps.shape[-3] - 0.5
         return interpolate(maps.float(), where, -3).mean(dim=-3)
+
+
+def _middle(tied: Tensor, row: int, column: int) -> tuple[int, int]:
+    """The true place ``(row, column)`` of ``tied`` nearest to the middle of those that hang together with a given one,
+    corners included."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(tied.numpy(), np.ones((3, 3)))
+    places = np.argwhere(labels == labels[row, column])
+    nearest = places[((places - places.mean(0)) ** 2).sum(1).argmin()]
+    return int(nearest[0]), int(nearest[1])
 
 
 def _extremes(where: Tensor, cells: int, inside: Tensor) -> Tensor:

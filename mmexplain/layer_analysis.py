@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -119,7 +119,11 @@ def compare(explanation: Explanation, grids: Sequence[tuple[int, ...]] | None = 
                     _correlation(ranked[number][k], ranked[number - 1][k]) if number else math.nan for k in range(count)
                 ),
                 last=tuple(_correlation(ranked[number][k], reference[k]) for k in range(count)),
-                discrimination=mean(1 - _correlation(ranked[number][a], ranked[number][b]) for a, b in pairs),
+                discrimination=mean(
+                    _correlation(ranked[number][a], reference[a]) - _correlation(ranked[number][a], reference[b])
+                    for a, b in permutations(range(count), 2)
+                ),
+                difference=mean(1 - _correlation(ranked[number][a], ranked[number][b]) for a, b in pairs),
                 separation=mean(_separation(laid[number][a], laid[number][b]) for a, b in pairs),
             )
         )

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,11 @@ class Layer:
         neighbour: for each target, Spearman's rank correlation with the map of the layer listed before; NaN for the
             first layer and where one of the two maps is flat.
         last: the same with the last layer whose map is not flat.
-        discrimination: 1 - rank correlation of the maps of two targets, the mean over all pairs: 0 for maps that rank
-            all places alike, 1 for unrelated ones, up to 2. NaN with one target or where none of the pairs has relief.
+        discrimination: how much more a map correlates (Spearman) with the last map of its own target than with that of
+            another, the mean over all ordered pairs: 0 where it tells nothing of which target it is. NaN with one
+            target or where none of the pairs has relief.
+        difference: 1 - rank correlation of the maps of two targets, the mean over all pairs: 0 for maps that rank all
+            places alike, 1 for unrelated ones, up to 2. Noise differs too: maps that differ need not be right.
         separation: share of a map's positive mass that lies where another target has none: half the sum of absolute
             differences of the two maps' positive parts, each scaled to sum 1; the mean over all pairs. 0 for the same
             map, 1 for maps that nowhere overlap.
@@ -48,6 +52,7 @@ class Layer:
     neighbour: tuple[float, ...]
     last: tuple[float, ...]
     discrimination: float
+    difference: float
     separation: float
 
 
@@ -60,7 +65,8 @@ class Stage:
         grid: of its layers.
         layers: how many are listed.
         neighbour: mean correlation of neighbours that both lie in it.
-        last, discrimination, separation: as in :class:`Layer`.
+        last: as in :class:`Layer`, without the last layer itself.
+        discrimination, difference, separation: as in :class:`Layer`.
     """
 
     number: int
@@ -69,6 +75,7 @@ class Stage:
     neighbour: float
     last: float
     discrimination: float
+    difference: float
     separation: float
 
 
@@ -94,7 +101,9 @@ class LayersReport:
     @property
     def within(self) -> float:
         """Mean correlation of neighbours that lie in the same stage; NaN where no stage has two layers."""
-        return mean(value for layer in self.layers if not layer.downsampled for value in layer.neighbour)
+        return mean(
+            value for before, layer in pairwise(self.layers) if before.stage == layer.stage for value in layer.neighbour
+        )
 
     @property
     def across(self) -> float:
@@ -113,8 +122,9 @@ class LayersReport:
                     inside[0].grid,
                     len(inside),
                     mean(value for layer in inside[1:] for value in layer.neighbour),
-                    mean(value for layer in inside for value in layer.last),
+                    mean(value for layer in inside if layer is not self.layers[-1] for value in layer.last),
                     mean(layer.discrimination for layer in inside),
+                    mean(layer.difference for layer in inside),
                     mean(layer.separation for layer in inside),
                 )
             )
@@ -123,9 +133,8 @@ class LayersReport:
     def summary(self) -> list[str]:
         """The findings, a sentence each."""
         stages, labels = self.stages, [target.label for target in self.explanation.targets]
-        told = [
-            f"{len(self.layers)} layers in {len(stages)} stage{'' if len(stages) == 1 else 's'} of equal resolution"
-        ]
+        layers = f"{len(self.layers)} layer{'' if len(self.layers) == 1 else 's'}"
+        told = [f"{layers} in {len(stages)} stage{'' if len(stages) == 1 else 's'} of equal resolution"]
         if not math.isnan(self.within):
             told.append(f"neighbours within a stage correlate by {self.within:.2f}")
         if not math.isnan(self.across):
@@ -134,7 +143,10 @@ class LayersReport:
         if apart:
             listed = ", ".join(f"{value:.2f}" for _, value in apart)
             where = "stage " + (f"{apart[0][0]} to {apart[-1][0]}" if len(apart) > 1 else f"{apart[0][0]}")
-            told.append(f"targets are told apart (1 - rank correlation) by {listed} from {where}")
+            told.append(
+                f"targets are told apart (correlation with their own last map, less that with another's) by {listed} "
+                f"from {where}"
+            )
         for number, label in enumerate(labels):
             flat = [layer.name for layer in self.layers if layer.flat[number]]
             if flat:

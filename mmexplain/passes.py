@@ -178,7 +178,7 @@ def in_chunks(total: int, size: int, run: Callable[[slice], T]) -> list[T]:
         except torch.cuda.OutOfMemoryError:
             if size == 1:
                 raise DeviceError(
-                    "the device ran out of memory with one target at a time; give fewer inputs at once"
+                    "the device ran out of memory with one row at a time; give fewer inputs at once"
                 ) from None
         # Not within the except block: there the exception's frames still hold the tensors.
         torch.cuda.empty_cache()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from copy import copy
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -90,6 +91,17 @@ class Probe:
     def count(self) -> int:
         """K."""
         return len(self.targets[0])
+
+    def in_target_parts(self, size: int) -> Iterator[Probe]:
+        """The same model with ``size`` of the K targets at a time; progress goes over all of them."""
+        times = -(-self.count // size)
+        for number in range(times):
+            part = slice(number * size, (number + 1) * size)
+            some = copy(self)
+            some.targets = [row[part] for row in self.targets]
+            some.scores = self.scores[:, part]
+            some._progress = self._progress and partial(_further, self._progress, number, times)
+            yield some
 
     def parts(self, total: int, *, gradients: bool = False) -> Iterator[slice]:
         """``total`` rows in slices of as many as run at once; progress is told after each.
@@ -307,6 +319,10 @@ class Probe:
 
     def _rows(self, owner: Tensor) -> Rows:
         return [self.targets[number] for number in owner.tolist()]
+
+
+def _further(progress: Callable[[int, int], None], number: int, times: int, done: int, total: int) -> None:
+    progress(number * total + done, times * total)
 
 
 def _finite(scores: Tensor, what: str) -> Tensor:

@@ -518,5 +518,5 @@ def test_a_chunk_that_does_not_fit_is_halved(strategy):
     for name, value in found.reduced["conv2"].items():
         torch.testing.assert_close(value, expected.reduced["conv2"][name])
     fits = 0
-    with pytest.raises(DeviceError, match="one target at a time"):
+    with pytest.raises(DeviceError, match="one row at a time"):
         run(problem, _class_rows(2), ["conv2"], tight, strategy=strategy)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmexplain import geometry as geometry_module
 from mmexplain.geometry import Geometry, fit
 from mmexplain.preprocess import Preprocess
 
@@ -222,7 +223,7 @@ def test_peak_of_ties_flat_and_broken_maps():
     assert geometry.peak(torch.full((2, 2), torch.nan)) is None
     assert geometry.peak(torch.tensor([[0.0, torch.inf]])) is None
     assert Geometry.identity(4, 6).crop(10, 10, 4, 4).peak(torch.rand(4, 4)) is None
-    assert geometry.peak(-tied.bfloat16().requires_grad_()) == (0, 0)
+    assert geometry.peak(-tied.bfloat16().requires_grad_()) == (3, 1), "the middle of all that is 0"
 
 
 def test_boxes():
@@ -399,3 +400,25 @@ def test_the_peak_of_a_clip_is_that_of_its_heatmap(seed: int) -> None:
     shown = geometry.to_original(maps).nan_to_num(-torch.inf)
     frame, pixel = divmod(int(shown.argmax()), 16 * 20)
     assert geometry.peak_in_clip(maps) == (pixel % 20, pixel // 20, frame)
+
+
+def test_the_peak_of_a_plateau_is_its_middle():
+    """Of the plateaus that are highest the first in reading order; places that touch by a corner hang together."""
+    values = torch.zeros(40, 60)
+    values[10:19, 20:31] = 2.0
+    values[30:33, 2:5] = 2.0
+    assert Geometry.identity(40, 60).peak(values) == (25, 14)
+    values[9, 19] = 2.0
+    x, y = Geometry.identity(40, 60).peak(values)
+    assert (x, y) == (25, 14), "one pixel more does not move it"
+    ring = torch.zeros(9, 9)
+    ring[[2, 2, 2, 3, 3, 4, 4, 4], [2, 3, 4, 2, 4, 2, 3, 4]] = 1.0
+    x, y = Geometry.identity(9, 9).peak(ring)
+    assert ring[y, x] == 1.0, "the middle of a ring is not on it"
+
+
+def test_the_peak_of_a_plateau_does_not_depend_on_how_the_map_is_cut(monkeypatch):
+    values = torch.zeros(40, 60)
+    values[10:19, 20:31] = 2.0
+    monkeypatch.setattr(geometry_module, "_PIXELS_AT_ONCE", 130)
+    assert Geometry.identity(40, 60).peak(values) == (25, 14)

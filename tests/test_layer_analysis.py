@@ -397,11 +397,17 @@ def test_known_answers() -> None:
     )
     first, monotone, flat, last = report.layers
     assert report.common == (2, 2)
-    assert math.isnan(first.neighbour[0]) and first.discrimination == pytest.approx(0) and first.separation == 0
-    assert monotone.neighbour == pytest.approx((1.0, -1.0)) and monotone.discrimination == pytest.approx(2.0)
+    assert math.isnan(first.neighbour[0]) and first.difference == pytest.approx(0) and first.separation == 0
+    assert monotone.neighbour == pytest.approx((1.0, -1.0)) and monotone.difference == pytest.approx(2.0)
     assert math.isnan(monotone.separation), "the second map has no positive part"
-    assert flat.flat == (True, True) and math.isnan(flat.neighbour[0]) and math.isnan(flat.discrimination)
+    assert flat.flat == (True, True) and math.isnan(flat.neighbour[0]) and math.isnan(flat.difference)
     assert math.isnan(last.neighbour[0]) and last.last == pytest.approx((1.0, 1.0)) and last.separation == 1.0
+    # The last maps' own correlation is 1; ranks 4 2 2 2 against 1.5 3 1.5 4.
+    shared = slow_spearman([4, 0, 0, 0], [0, 1, 0, 3])
+    assert last.discrimination == pytest.approx(1 - shared)
+    own, other = slow_spearman([1, 2, 3, 4], [4, 0, 0, 0]), slow_spearman([1, 2, 3, 4], [0, 1, 0, 3])
+    assert first.discrimination == pytest.approx(((own - other) + (other - own)) / 2) == pytest.approx(0)
+    assert monotone.discrimination == pytest.approx(((own - other) + (own - other)) / 2)
     # Ranks 4 2 2 2 against 1 2 3 4, and 1.5 3 1.5 4 against 1 2 3 4.
     assert first.last[0] == pytest.approx(slow_spearman([4, 0, 0, 0], [1, 2, 3, 4])) == pytest.approx(-0.7746, abs=1e-4)
     assert first.last[1] == pytest.approx(slow_spearman([0, 1, 0, 3], [1, 2, 3, 4]))

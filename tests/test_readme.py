@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mmexplain.methods import METHODS
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -29,3 +31,9 @@ def test_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     exec(compile(code, str(README), "exec"), names)
     explanation = names["explanation"]
     assert len(explanation) > 0  # type: ignore[arg-type]
+
+
+def test_every_method_is_named() -> None:
+    text = README.read_text(encoding="utf-8")
+    missing = [name for name in METHODS if f"`{name}`" not in text]
+    assert not missing

@@ -139,7 +139,7 @@ def _show(report: LayersReport, files: list[str]) -> None:
     several = len(explanation) > 1
     labels = [target.label for target in explanation.targets]
     numbers = ["map", *(f"ρ before: {label}" for label in labels), *(f"ρ last: {label}" for label in labels)]
-    numbers += ["1 - ρ of targets", "mass not shared"] if several else []
+    numbers += ["told apart", "1 - ρ of targets"] if several else []
     table = plain_table("layer", *numbers, right=tuple(numbers), whole=("layer",))
     for layer in report.layers:
         if layer.downsampled:
@@ -147,7 +147,7 @@ def _show(report: LayersReport, files: list[str]) -> None:
         cells = [("↓ " if layer.downsampled else "") + "×".join(map(str, layer.grid))]
         for values in (layer.neighbour, layer.last):
             cells += ["flat" if flat else two(value) for flat, value in zip(layer.flat, values, strict=True)]
-        cells += [two(layer.discrimination), two(layer.separation)] if several else []
+        cells += [two(layer.discrimination), two(layer.difference)] if several else []
         table.add_row(Text(layer.name), *map(Text, cells))
     screen.print(table)
     screen.print()

@@ -12,6 +12,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from mmexplain.explanation import Explanation, MapKey
 
+MISSED = 0.1
+"""Share from which on a map that should add up is said to miss it."""
+
 PIPED_WIDTH = 240
 """Columns where stdout is no terminal: nothing is cut off or wrapped."""
 
@@ -62,12 +65,26 @@ def show_explanation(explanation: Explanation, files: list[str]) -> None:
         table.add_row(Text(target.label), *map(Text, cells), style=None if target.content else "dim")
     screen.print(table)
     screen.print()
+    for line in _misses(explanation):
+        screen.print(Text(line, style="yellow"))
+        screen.print()
     if explanation.task == "vqa" and explanation.text_maps:
         _show_words(explanation, screen)
     for file in files:
         screen.print(Text(f"wrote {file}"))
     made = f"{', '.join(explanation.methods)} at {', '.join(explanation.layers)}"
     screen.print(Text(f"{explanation.model}: {made}, {explanation.seconds:.2f} s", style="dim"))
+
+
+def _misses(explanation: Explanation) -> list[str]:
+    """A line for each method whose maps were to add up and do not."""
+    lines = []
+    for method in explanation.methods:
+        errors = (explanation.provenance.get(method) or {}).get("completeness_error", [])
+        if errors and max(errors) > MISSED:
+            told = ", ".join(f"{error:.0%}" for error in errors)
+            lines.append(f"{method}: the maps miss what they should add up to by {told}; take more steps")
+    return lines
 
 
 def _show_words(explanation: Explanation, screen: Console) -> None:

@@ -15,7 +15,9 @@ from mmexplain.methods.elementwise import fused, hirescam, layercam, xgradcam
 from mmexplain.methods.excitation import c_mwp, excitation_backprop
 from mmexplain.methods.finer import finercam
 from mmexplain.methods.method import Method
+from mmexplain.methods.noise import smooth_gradcam_pp, smoothgrad, vargrad
 from mmexplain.methods.occlusion import occlusion
+from mmexplain.methods.path import integrated_gradients
 from mmexplain.methods.pixel import input_x_gradient, saliency
 from mmexplain.methods.principal import eigencam, eigengradcam
 from mmexplain.methods.registry import DEFAULT_METHOD, METHODS, find, get, select
@@ -51,6 +53,7 @@ __all__ = [
     "gradcam_pp_softmax",
     "hirescam",
     "input_x_gradient",
+    "integrated_gradients",
     "layercam",
     "legrad_final",
     "occlusion",
@@ -59,5 +62,8 @@ __all__ = [
     "saliency",
     "score_cam",
     "select",
+    "smooth_gradcam_pp",
+    "smoothgrad",
+    "vargrad",
     "xgradcam",
 ]

@@ -19,6 +19,9 @@ from mmexplain.taps import INPUT
 if TYPE_CHECKING:
     from mmexplain.probe import Probe
 
+MOST_ROWS = 64
+"""Noisy copies that run at once, at most, and whose gradients are held."""
+
 
 def smoothgrad(probe: Probe, *, samples: int = 50, noise: float = 0.15) -> dict[str, Tensor]:
     """SmoothGrad: M = (1/n) Σ_m ∂S/∂x (x + ε_m), ε_m ~ N(0, σ²).
@@ -92,12 +95,14 @@ def smooth_gradcam_pp(probe: Probe, *, samples: int = 50, noise: float = 0.15) -
     * derivatives are those of Grad-CAM++'s eq. 19, g, g² and g³ with g = ∂S/∂A. Under the exponential they all have a
       factor exp(S) that cancels there; in a mean over samples it would leave but the sample of the largest score, so
       every sample counts alike;
-    * a D₃ below zero brings the denominator to a pole, where the map follows the formula; at zero itself α is zero.
+    * where the denominator is not positive α is zero. With activations that are not negative, as behind a ReLU, that
+      takes a D₃ far below zero; elsewhere ΣA may bring it there too, and near that pole the map would follow the noise.
 
-    It assumes, as Grad-CAM++ does, a score that is piecewise linear in A.
+    It assumes, as Grad-CAM++ does, activations that are not negative and a score that is piecewise linear in A.
 
-    Cost: n + 1 forward passes, n backward passes from the score to the layer for each target. The powers and their sums
-    are float64: g³ of a small gradient is zero in float32.
+    Cost: n + 1 forward passes, n backward passes from the score to the layer for each target; the forward passes again
+    for each part of the targets whose sums fit into ``probe.memory``. The powers and their sums are float64: g³ of a
+    small gradient is zero in float32.
 
     Args:
         probe: the model, with the layers to look at.
@@ -112,18 +117,32 @@ def smooth_gradcam_pp(probe: Probe, *, samples: int = 50, noise: float = 0.15) -
         LayerError: a layer puts out no map.
     """
     _check("smoothgrad-cam++", samples, 1, noise)
+    seeds = _seeds(probe, samples)
+    # Of every layer three sums, a gradient and a power of it in eight bytes, and the gradients of all copies in four.
+    target = (5 * 8 * probe.batch + 4 * MOST_ROWS) * sum(value[0].numel() for value in probe.activations.values())
+    size = max(1, probe.memory // target)
+    found: dict[str, list[Tensor]] = {layer: [] for layer in probe.layers}
+    for some in probe.in_target_parts(size):
+        for layer, total in _powers(some, seeds, noise).items():
+            found[layer].append(weighted(probe.activations[layer], *(total / samples)))
+    return {layer: torch.cat(parts, 1) for layer, parts in found.items()}
+
+
+def _powers(probe: Probe, seeds: list[int], noise: float) -> dict[str, Tensor]:
+    """layer → sums over the noisy copies of g, g² and g³, ``[3, B, K, C, *S]`` float64."""
     sums: dict[str, Tensor] = {}
-    for images, owner in _noisy(probe, samples, noise):
+    for images, owner in _noisy(probe, seeds, noise):
         reduced = probe.gradients(images, owner, lambda _, __, gradients: {"gradient": gradients}, probe.layers)
         for layer, named in reduced.items():
             found = named["gradient"]
             if layer not in sums:
                 shape = (3, probe.batch, *found.shape[1:])
                 sums[layer] = torch.zeros(shape, dtype=torch.float64, device=found.device)
-            for row, gradient in zip(owner.tolist(), found.double(), strict=True):
+            for row, gradient in zip(owner.tolist(), found, strict=True):
+                exact = gradient.double()
                 for power in (1, 2, 3):
-                    sums[layer][power - 1, row] += gradient.pow(power)
-    return {layer: weighted(probe.activations[layer], *(total / samples)) for layer, total in sums.items()}
+                    sums[layer][power - 1, row] += exact.pow(power)
+    return sums
 
 
 def weighted(activations: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
@@ -131,7 +150,7 @@ def weighted(activations: Tensor, first: Tensor, second: Tensor, third: Tensor) 
     axes = tuple(range(3, first.ndim))
     total = activations.double().unsqueeze(1).sum(axes, keepdim=True)
     denominator = 2 * second + third * total
-    alpha = torch.where(denominator == 0, 0.0, second / torch.where(denominator == 0, 1.0, denominator))
+    alpha = torch.where(denominator > 0, second / torch.where(denominator > 0, denominator, 1.0), 0.0)
     kind = torch.promote_types(activations.dtype, torch.float32)
     weights = (alpha * first.relu()).sum(axes).to(kind)
     return torch.einsum("bkc,bc...->bk...", weights, activations.to(kind)).relu()
@@ -139,20 +158,24 @@ def weighted(activations: Tensor, first: Tensor, second: Tensor, third: Tensor) 
 
 def _gradients(probe: Probe, samples: int, noise: float) -> Iterator[tuple[int, Tensor]]:
     """Number of the input and gradient ``[K, C, *P]`` of each noisy copy, in float32 or better."""
-    for images, owner in _noisy(probe, samples, noise):
+    for images, owner in _noisy(probe, _seeds(probe, samples), noise):
         found = probe.gradients(images, owner, lambda _, __, gradients: {"gradient": gradients})[INPUT]["gradient"]
         yield from zip(owner.tolist(), found.to(_kind(probe)), strict=True)
 
 
-def _noisy(probe: Probe, samples: int, noise: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Noisy copies ``[R, C, *P]`` and their owners ``[R]``, ``samples`` of each input."""
+def _seeds(probe: Probe, samples: int) -> list[int]:
+    """A seed for each sample: what is drawn must not depend on the part that it falls into."""
+    seeds: list[int] = torch.randint(2**62, (samples,), generator=probe.generator).tolist()
+    return seeds
+
+
+def _noisy(probe: Probe, seeds: list[int], noise: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Noisy copies ``[R, C, *P]`` and their owners ``[R]``, one of each input for each seed."""
     inputs = probe.inputs.to(_kind(probe))
     low, high = torch.aminmax(inputs.flatten(1), dim=1)
     spread = (noise * (high - low)).view(-1, *[1] * (inputs.ndim - 1))
-    # A seed for each sample: what is drawn must not depend on the part that it falls into.
-    seeds = torch.randint(2**62, (samples,), generator=probe.generator).tolist()
-    for part in probe.parts(probe.batch * samples, gradients=True):
-        owner, numbers = probe.rows(samples, part)
+    for part in probe.parts(probe.batch * len(seeds), gradients=True):
+        owner, numbers = probe.rows(len(seeds), part)
         drawn = [_standard(inputs.shape[1:], seeds[number]) for number in numbers.tolist()]
         images = inputs[owner] + spread[owner] * torch.stack(drawn).to(inputs)
         yield images.to(probe.inputs.dtype), owner

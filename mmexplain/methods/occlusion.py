@@ -33,7 +33,8 @@ def occlusion(
     Args:
         probe: the model.
         patch: side of the square, pixels of the model's input; as much of a side as there is, where it is larger.
-        stride: between positions, pixels; 0 stands for half a patch.
+        stride: between positions, pixels; 0 stands for half a patch. Pixels that a stride larger than the patch leaves
+            uncovered have the value of the nearest one that is covered.
         frames: of a clip, how many it covers, half as many apart.
         fill: "grey", zero in the model's input, which preprocessing makes the mean colour; or "black".
 
@@ -41,10 +42,12 @@ def occlusion(
         ``"input"`` → ``[B, K, *P]`` float32.
 
     Raises:
-        MethodError: a size below 1, or another fill.
+        MethodError: a size below 1, a negative stride, or another fill.
     """
-    if patch < 1 or stride < 0 or frames < 1:
+    if patch < 1 or frames < 1:
         raise MethodError(f"occlusion covers 1 pixel and 1 frame or more, not patch={patch}, frames={frames}")
+    if stride < 0:
+        raise MethodError(f"occlusion moves on by 1 pixel or more, or by half a patch for 0, not by stride={stride}")
     if fill not in ("grey", "black"):
         raise MethodError(f"occlusion fills with 'grey' or 'black', not {fill!r}")
     inputs = probe.inputs
@@ -69,11 +72,20 @@ def occlusion(
             total[(row, slice(None), *window)] += drop.reshape(-1, *[1] * len(sides))
             if row == 0:
                 times[window] += 1
+    for axis, (side, firsts, size) in enumerate(zip(sides, starts, sizes, strict=True)):
+        nearest = _nearest(side, firsts, size).to(total.device)
+        total, times = total.index_select(axis + 2, nearest), times.index_select(axis, nearest)
     return {INPUT: total / times}
 
 
+def _nearest(side: int, starts: list[int], size: int) -> Tensor:
+    """For each pixel of a side the nearest one that a patch covers: itself, mostly."""
+    covered = torch.tensor(sorted({pixel for start in starts for pixel in range(start, start + size)}))
+    return covered[(torch.arange(side)[:, None] - covered).abs().argmin(1)]
+
+
 def _starts(side: int, size: int, step: int) -> list[int]:
-    """First pixels of the patches: every pixel is under one, the last patch ends where the photo does."""
+    """First pixels of the patches; the last patch ends where the photo does."""
     return [*range(0, side - size, step), side - size]
 
 

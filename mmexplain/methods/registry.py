@@ -103,6 +103,7 @@ _METHODS = (
         "Muhammad & Yeasin, IJCNN 2020",
         "layer",
         eigencam,
+        needs="a layer with maps",
         signed=True,
     ),
     Method(
@@ -240,7 +241,7 @@ _METHODS = (
     ),
     Method(
         "integrated-gradients",
-        "gradients added up on the way from a black photo; the map adds up to the score's change",
+        "gradients added up on the way from a black photo; the record tells how well the map adds up",
         "Sundararajan et al., ICML 2017",
         "probe",
         integrated_gradients,

@@ -135,7 +135,8 @@ def _title(report: LayersReport) -> str:
 
 def _heading(axes: Axes, report: LayersReport, width: float) -> None:
     write(axes, MARGIN, 0.1, short(_title(report), int(width * 9)), 11, weight="bold")
-    made = [f"{report.explanation.model} · {report.method} at {len(report.layers)} layers"]
+    count = len(report.layers)
+    made = [f"{report.explanation.model} · {report.method} at {count} layer{'' if count == 1 else 's'}"]
     if not math.isnan(report.within):
         made.append(f"neighbours within a stage ρ {two(report.within)}")
     if not math.isnan(report.across):
@@ -184,14 +185,15 @@ def _curves(drawn: Figure, report: LayersReport, width: float, height: float) ->
     curves = [
         ("correlation with the layer before", NEIGHBOUR, [_mean(layer.neighbour) for layer in layers]),
         ("correlation with the last layer", LAST, [_mean(layer.last) for layer in layers]),
-        ("targets told apart: mass not shared", APART, [layer.separation for layer in layers]),
+        ("targets told apart", APART, [layer.discrimination for layer in layers]),
     ]
     left, right, above, below = _LABEL - 0.3, MARGIN + 0.05, 0.28, 0.5
     box = (left / width, below / height, (width - left - right) / width, (_CURVES - above - below) / height)
     panel = drawn.add_axes(box)
-    lowest = min([0.0, *(value for _, _, values in curves for value in values if not math.isnan(value))])
+    known = [value for _, _, values in curves for value in values if not math.isnan(value)]
+    lowest, highest = min([0.0, *known]), max([1.0, *known])
     panel.set_xlim(-0.5, len(layers) - 0.5)
-    panel.set_ylim(math.floor(lowest * 4 - 0.2) / 4 if lowest < 0 else 0, 1.04)
+    panel.set_ylim(math.floor(lowest * 4 - 0.2) / 4 if lowest < 0 else 0, highest + 0.04)
     panel.axhline(0, color=FAINT, lw=0.8)
     for number, layer in enumerate(layers):
         if layer.downsampled:

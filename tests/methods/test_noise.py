@@ -224,7 +224,9 @@ def test_batches_targets_and_chunks_agree(method: str, make: type[nn.Module], sh
     whole = explain(task, task.prepare(images), rows, methods=[name], memory=2**30)
     steps: list[tuple[int, int]] = []
     parts = explain(task, task.prepare(images), rows, methods=[name], memory=1, progress=lambda *at: steps.append(at))
-    assert steps == [(n, 6) for n in range(1, 7)]
+    # Sums of gradients at a layer are held for one target at a time.
+    total = 12 if method == "smoothgrad-cam++" else 6
+    assert steps == [(n, total) for n in range(1, total + 1)]
     for b in range(2):
         torch.testing.assert_close(map_of(parts[b]), map_of(whole[b]))
         for k in range(2):
@@ -272,3 +274,18 @@ def test_wrong_parameters_are_told(name: str, message: str) -> None:
     task = ModelTask(seeded(PlainCNN), "conv2")
     with pytest.raises(MethodError, match=message):
         explain(task, task.prepare(noise(1, 3, 8, 8)), [classes(0)], methods=[name])
+
+
+def test_targets_go_in_parts_where_their_sums_would_not_fit() -> None:
+    task = ModelTask(seeded(PlainCNN, 12))
+    batch, targets = task.prepare(noise(2, 3, 16, 16)), [classes(*range(12))] * 2
+    options = {"layers": ["conv1", "conv2"], "methods": ["smoothgrad-cam++(samples=3)"]}
+    whole = explain(task, batch, targets, **options)
+    runs: list[int] = []
+    handle = task.model.fc2.register_forward_hook(lambda module, args, output: runs.append(len(output)))
+    parts = explain(task, batch, targets, memory=400_000, **options)
+    handle.remove()
+    assert len(runs) > 12, "several parts of the targets"
+    for one, other in zip(whole, parts, strict=True):
+        for key, value in one.maps.items():
+            torch.testing.assert_close(value, other.maps[key])

@@ -79,6 +79,19 @@ def test_a_clip_is_covered_for_some_frames() -> None:
     assert value[0, :, 0, 0].abs().max() == 0
 
 
+def test_pixels_between_the_patches_have_the_value_of_the_nearest() -> None:
+    images = torch.arange(64.0).view(1, 1, 8, 8)
+    task = ModelTask(Sums())
+    (found,) = explain(task, task.prepare(images), [classes(0)], methods=["occlusion(patch=2, stride=5)"])
+    (value,) = found.maps.values()
+    patches = torch.stack([images[0, 0, y : y + 2, x : x + 2].sum() for y in (0, 5, 6) for x in (0, 5, 6)]).view(3, 3)
+    assert value.isfinite().all()
+    assert value[0, 0, 0] == value[0, 1, 1] == value[0, 2, 3] == patches[0, 0], "pixel 3 is as near to 1 as to 5"
+    assert value[0, 0, 4] == value[0, 3, 5] == patches[0, 1]
+    assert value[0, 4, 4] == patches[1, 1] and value[0, 7, 7] == patches[2, 2]
+    assert value[0, 6, 6] == patches[1:, 1:].mean()
+
+
 def test_the_six_sizes_of_the_paper_in_one_call() -> None:
     methods = select(f"occlusion(patch={list(SIZES)})")
     assert [method.options.get("patch", 35) for method in methods] == list(SIZES)
@@ -89,6 +102,10 @@ def test_the_six_sizes_of_the_paper_in_one_call() -> None:
     ("name", "message"),
     [
         ("occlusion(patch=0)", "covers 1 pixel"),
+        ("occlusion(stride=-1)", "not by stride=-1"),
+        ("occlusion(patch=3, patch=2)", "cannot read the method"),
+        ("occlusion(**{'patch': 3})", "cannot read the method"),
+        ("smoothgrad(noise=1e400)", "noise of 'smoothgrad' is like 0.15, not inf"),
         ("occlusion(fill='pink')", "'grey' or 'black'"),
         ("occlusion(size=3)", "no parameter 'size'.*patch=35"),
         ("occlusion(patch='3')", "patch of 'occlusion' is like 35, not '3'"),

@@ -73,18 +73,19 @@ RUNS = (
 )
 
 PUBLISHED = {
-    "grounding": "beyond the two papers. A centre guess on Flickr30k Entities is reported at about 49 %, caption-guided "
-    "saliency (CVPR 2017) at about 50 %: on other photos, with another model; only the distance to the centre compares.",
-    "generated-grounding": "Grad-CAM (IJCV text): Show and Tell, 830 words, 80 COCO classes, 1,000 images: 30.0 %. Here "
-    "159 photos and another model: not comparable in level.",
-    "pointing": "Grad-CAM on COCO, all/difficult: VGG-16 54.2/49.0, ResNet-50 57.3/52.3, with models trained on COCO's "
+    "grounding": "beyond the two papers. A centre guess on Flickr30k Entities is reported at about 49 %, "
+    "caption-guided saliency (CVPR 2017) at about 50 %: other photos, another model; only the distance to the centre "
+    "compares.",
+    "generated-grounding": "Grad-CAM (IJCV text): Show and Tell, 830 words, 80 COCO classes, 1,000 images: 30.0 %. "
+    "Here 159 photos and another model: not comparable in level.",
+    "pointing": "Grad-CAM on COCO, all/difficult: VGG-16 54.2/49.0, ResNet-50 57.3/52.3, models trained on COCO's "
     "classes. Here ImageNet classifiers whose classes are matched through WordNet, and 159 photos.",
     "localisation": "ILSVRC-15 val, error top-1/top-5: VGG-16 56.51/46.41, AlexNet 68.3/56.6, GoogLeNet 60.09/49.34. "
     "Here COCO photos with many objects: errors are larger, only the order of methods compares.",
-    "faithfulness": "Grad-CAM++ / Grad-CAM, ResNet-50, ImageNet: average drop 28.90/30.36 %, increase 22.16/22.11 %, win "
-    "60.51/39.49 %. Here other photos and another model.",
-    "human-attention": "VQA-HAT (questions) .136 for Grad-CAM and .623 between people. Here photos were viewed freely: "
-    "not comparable.",
+    "faithfulness": "Grad-CAM++ / Grad-CAM, ResNet-50, ImageNet: average drop 28.90/30.36 %, increase 22.16/22.11 %, "
+    "win 60.51/39.49 %. Here other photos and another model.",
+    "human-attention": "VQA-HAT (questions) .136 for Grad-CAM and .623 between people. Here photos were viewed "
+    "freely: not comparable.",
     "randomisation": "Adebayo et al. 2018: Grad-CAM changes with the weights, guided backpropagation hardly does.",
 }
 """What the papers report, and what of it compares."""

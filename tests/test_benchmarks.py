@@ -100,3 +100,12 @@ def test_what_a_long_video_takes(tmp_path, mover):
     assert 2**27 < found["peak_bytes"] < 2**31
     assert f"{found['peak_bytes'] / 2**30:.2f} GiB" in printed
     assert str(tmp_path) not in json.dumps(found)
+
+
+def test_a_protocol_is_written_up(tmp_path, data_dir):
+    options = ("--data", str(data_dir), "--only", "pointing", "--limit", "2", "--work", str(tmp_path / "work"))
+    out = tmp_path / "RESULTS.md"
+    script("protocols.py", *options, "--out", str(out))
+    text = out.read_text()
+    assert "## " in text and "`efficientnet-lite0`" in text and "*Published:* Grad-CAM on COCO" in text
+    assert "| gradcam |" in text and "grounding" not in text

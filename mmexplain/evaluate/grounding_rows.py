@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmexplain.evaluate.metrics.grounding import LEVELS, Box, Sums, best_iou, box_mask, grown, hit
+from mmexplain.evaluate.metrics.grounding import LEVELS, MOST, Box, Sums, best_iou, box_mask, grown, hit
 from mmexplain.evaluate.protocol import Metric, Row
 from mmexplain.explanation import Explanation, MapKey
 
@@ -30,8 +30,8 @@ NOTES = (
     "original photo where its size is known. A flat map points at nothing and misses.",
     f"best IoU: of the boxes' union with the map's level sets at 0, 1/{LEVELS}, … {LEVELS - 1}/{LEVELS} of the way "
     "from its smallest to its largest value, the best; at 0 it is the whole photo.",
-    "inside / outside: mean activation (positive part) in the boxes over that beside them, 1.0 for a uniform map; left "
-    "out where boxes cover everything or the map is zero outside. A mean of ratios: a few large ones weigh much.",
+    "inside / outside: mean activation (positive part) in the boxes over that beside them, 1.0 for a uniform map, "
+    f"{MOST:.0f} at most; left out where boxes cover everything.",
     "energy inside: share of the map's positive part in the boxes; a map that is positive nowhere is left out.",
     "centre: the middle of the photo. random: what a random point, and a uniform map, can expect.",
 )

@@ -165,7 +165,8 @@ def test_inside_against_outside_and_the_share_of_the_energy() -> None:
         "negative is 0, NaN is not there"
     )
     nothing, everything = torch.zeros(2, 2), torch.ones(2, 2).bool()
-    for values, held in ((nothing, mask), (maps, everything), (maps, ~everything), (maps * mask, mask)):
+    assert Sums.of(maps * mask, mask).inside_outside() == 100, "nothing outside: the most"
+    for values, held in ((nothing, mask), (maps, everything), (maps, ~everything)):
         assert math.isnan(Sums.of(values, held).inside_outside().item())
     assert math.isnan(Sums.of(nothing, mask).energy().item()) and Sums.of(maps * mask, mask).energy() == 1
     assert numbers(nothing[None], mask[None]) == [{"iou": 0.5, "inside_outside": None, "energy": None}]

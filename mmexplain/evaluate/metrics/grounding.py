@@ -15,6 +15,9 @@ from torch import Tensor
 Box = tuple[float, float, float, float]
 """``(left, top, right, bottom)`` in pixels of the file."""
 
+MOST = 100.0
+"""Ratio of inside to outside at most."""
+
 LEVELS = 20
 """Level sets that :func:`best_iou` looks at."""
 
@@ -101,11 +104,13 @@ class Sums(NamedTuple):
         """Mean activation in the boxes over that outside of them (Selvaraju et al. 2020, the comparison with DenseCap);
         1 for a uniform map.
 
-        Of signed maps the positive part counts. NaN where boxes cover everything (or nothing) that was seen, and where
-        the map is zero outside: there the ratio has no value or no bound.
+        Of signed maps the positive part counts. At most :data:`MOST`, for a map that is next to nothing outside would
+        outweigh all others in a mean. NaN where boxes cover everything (or nothing) that was seen, and for a map that
+        is positive nowhere.
         """
-        ratio = (self.inside / self.within) / (self.outside / self.without)
-        return ratio.masked_fill((self.within == 0) | (self.without == 0) | (self.outside <= 0), torch.nan)
+        ratio = ((self.inside / self.within) / (self.outside / self.without)).clamp(max=MOST)
+        nowhere = self.inside + self.outside <= 0
+        return ratio.masked_fill((self.within == 0) | (self.without == 0) | nowhere, torch.nan)
 
     def energy(self) -> Tensor:
         """The share of the map's positive part that lies in the boxes (the energy-based pointing game of Wang et al.

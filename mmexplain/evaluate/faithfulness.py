@@ -135,7 +135,7 @@ class Faithfulness(Protocol):
         return {
             "model": self.task.model_id,
             "layer": self.layer,
-            "data": str(self.data),
+            "data": self.data.resolve().name,
             "methods": self.methods,
             "metrics": self.wanted,
             "steps": self.steps,

@@ -16,9 +16,11 @@ Seen = tuple[Tensor | None, int]
 
 
 @contextmanager
-def exchanged(model: nn.Module, layer: str, change: Callable[[Tensor], Tensor], number: int) -> Iterator[None]:
-    """What the layer puts out when it is called for that time, counted from 0, is exchanged for ``change`` of it, in
-    this thread."""
+def exchanged(
+    model: nn.Module, layer: str, change: Callable[[Tensor], Tensor], number: int | None = None
+) -> Iterator[None]:
+    """What the layer puts out when it is called for that time, counted from 0, or every time, is exchanged for
+    ``change`` of it, in this thread."""
     thread, calls = threading.get_ident(), 0
 
     def hook(_: nn.Module, __: Any, output: Any) -> Any:
@@ -27,7 +29,7 @@ def exchanged(model: nn.Module, layer: str, change: Callable[[Tensor], Tensor], 
         if value is None or threading.get_ident() != thread:
             return None
         calls += 1
-        return replace_tensor(output, value, change(value)) if calls - 1 == number else None
+        return replace_tensor(output, value, change(value)) if number in (None, calls - 1) else None
 
     handle = model.get_submodule(LayerName.parse(layer).module).register_forward_hook(hook)
     try:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mmexplain.errors import InputError, LayerError, MethodError, MMExplainError
 from mmexplain.interpolate import centres, interpolate
-from mmexplain.layer_report import Layer, LayersReport, mean
+from mmexplain.layer_report import Layer, LayersReport
+from mmexplain.means import mean
 from mmexplain.methods import get
 from mmexplain.ranks import correlation, ranks
 from mmexplain.taps import resolve

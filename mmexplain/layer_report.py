@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmexplain.errors import InputError
+from mmexplain.means import mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -219,12 +220,6 @@ class LayersReport:
             case suffix:
                 raise InputError(f"cannot save as {suffix!r}: use .html, .png, .json or .safetensors")
         return path
-
-
-def mean(values: Iterable[float]) -> float:
-    """Of those that are no NaN; NaN if there is none."""
-    listed = [value for value in values if not math.isnan(value)]
-    return sum(listed) / len(listed) if listed else math.nan
 
 
 def _number(value: Any) -> Any:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmexplain.engine import run
 from mmexplain.errors import MethodError
+from mmexplain.exchange import exchanged
 from mmexplain.problem import Problem, Rows
-from mmexplain.taps import LayerName, first_tensor, replace_tensor, resolve
+from mmexplain.taps import resolve
 
 SCALE = -7.0
 """Other activations to try: the sign turns most units of a hidden layer on or off, the size outweighs their biases."""
@@ -30,28 +28,10 @@ def require_linear_head(problem: Problem, targets: Rows, layers: Sequence[str], 
 
     for layer in resolve(problem.model, layers):
         here = run(problem, targets, [layer], weights, memory=memory).reduced[layer]["weights"]
-        with _scaled(problem.model, layer):
+        with exchanged(problem.model, layer, lambda value: SCALE * value):
             there = run(problem, targets, [layer], weights, memory=memory).reduced[layer]["weights"]
         if ((here - there).abs().amax(2) > 1e-3 * here.abs().amax(2)).any():
             raise MethodError(
                 f"'cam' is defined only where global average pooling and one linear layer follow the tapped layer; "
                 f"more than that follows {layer!r}: use 'gradcam', which works everywhere"
             )
-
-
-@contextmanager
-def _scaled(model: nn.Module, layer: str) -> Iterator[None]:
-    """The layer puts out :data:`SCALE` times its output, in this thread."""
-    thread = threading.get_ident()
-
-    def hook(_: nn.Module, __: Any, output: Any) -> Any:
-        value = first_tensor(output)
-        if value is None or threading.get_ident() != thread:
-            return None
-        return replace_tensor(output, value, SCALE * value)
-
-    handle = model.get_submodule(LayerName.parse(layer).module).register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()

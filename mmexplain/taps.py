@@ -76,8 +76,10 @@ def is_glob(pattern: str) -> bool:
 
 def optional_layers(model: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
     """Layers that a glob alone names: what is no map among them is left out."""
+    if not any(map(is_glob, patterns)):
+        return frozenset()
     named = resolve(model, [pattern for pattern in patterns if not is_glob(pattern)])
-    return frozenset(resolve(model, patterns)).difference(named) if any(map(is_glob, patterns)) else frozenset()
+    return frozenset(resolve(model, patterns)).difference(named)
 
 
 def first_tensor(output: Any) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -520,5 +521,5 @@ def test_the_notebook_was_run_and_names_no_folder() -> None:
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert not any(output["output_type"] == "error" for cell in cells for output in cell["outputs"])
     assert sum("image/jpeg" in output.get("data", {}) for cell in cells for output in cell["outputs"]) >= 4
-    assert "/work/" not in text and "/home/" not in text and "/tmp/" not in text
+    assert not re.search("/(home|root|tmp|work)/", text)
     assert len(text) < 1_000_000

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmexplain.errors import InputError
-from mmexplain.evaluate.captions import EncodedPhotos, Given, require_captioner
+from mmexplain.evaluate.captions import EncodedPhotos, Given
 from mmexplain.evaluate.data.objects import read
 from mmexplain.evaluate.data.scene import Scene
 from mmexplain.evaluate.data.visual_words import classes_of
-from mmexplain.evaluate.grounding import with_attention
-from mmexplain.evaluate.grounding_rows import METRICS, NOTES, Named, Thing, caption_rows, control_notes
-from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
-from mmexplain.methods.registry import select
+from mmexplain.evaluate.grounding_rows import NOTES, Named, Thing, caption_rows, control_notes
+from mmexplain.evaluate.on_captions import OnCaptions
+from mmexplain.evaluate.protocol import Item, Row
 from mmexplain.targets import Target
 
 
-class GeneratedGrounding(Protocol):
+class GeneratedGrounding(OnCaptions):
     """Maps of the words of the model's own captions against the boxes of the COCO classes that the words name.
 
     The pointing game for captioners of the Grad-CAM paper (Selvaraju et al. 2020), which maps 830 words to the 80
@@ -41,7 +40,6 @@ class GeneratedGrounding(Protocol):
     name: ClassVar[str] = "generated-grounding"
     title: ClassVar[str] = "Word grounding (COCO's objects, the model's own captions)"
     labels: ClassVar[tuple[str, ...]] = ("method", "class")
-    metrics: ClassVar[tuple[Metric, ...]] = METRICS
 
     def __init__(
         self,
@@ -53,23 +51,14 @@ class GeneratedGrounding(Protocol):
         seed: int = 0,
         beam: int = 3,
     ) -> None:
-        self.task = require_captioner(task, self.name)
+        super().__init__(task, data, methods, layer=layer, seed=seed)
         if beam < 1:
             raise InputError(f"a search needs a beam of at least 1, not {beam}")
-        self.data, self.layer, self.seed, self.beam = Path(data), layer, seed, beam
-        asked = [method.name for method in select(methods)]
-        self.methods = with_attention(self.task, asked)
-        self.base = next((name for name in asked if name != "attention"), None)
+        self.beam = beam
 
     def settings(self) -> Mapping[str, Any]:
         """Model, methods, layer, seed, and what was asked for."""
-        return {
-            "model": self.task.model_id,
-            "methods": self.methods,
-            "layer": self.layer or self.task.default_layer(),
-            "seed": self.seed,
-            "beam": self.beam,
-        }
+        return {**super().settings(), "beam": self.beam}
 
     def items(self) -> Sequence[Item]:
         """The photos, in the order of the data."""

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
 from mmexplain.errors import InputError
-from mmexplain.evaluate.captions import EncodedPhotos, Given, require_captioner
+from mmexplain.evaluate.captions import EncodedPhotos, Given
 from mmexplain.evaluate.data.flickr8k import read_flickr8k
-from mmexplain.evaluate.grounding_rows import METRICS, NOTES, Named, Thing, caption_rows, control_notes
-from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
-from mmexplain.methods.registry import select
-from mmexplain.surroundings import evaluating
+from mmexplain.evaluate.grounding_rows import NOTES, Named, Thing, caption_rows, control_notes
+from mmexplain.evaluate.on_captions import OnCaptions
+from mmexplain.evaluate.protocol import Item, Row
 from mmexplain.targets import Target
 from mmexplain.tasks.captioning.captioner import Words
 from mmexplain.tasks.captioning.flickr8k import Box, Photo, Sentence
 from mmexplain.tasks.captioning.grounding import head_position
-from mmexplain.tasks.captioning.task import Captioning
 from mmexplain.tasks.captioning.vocabulary import UNKNOWN
 
 
@@ -33,7 +29,7 @@ class _Word:
     boxes: tuple[Box, ...]
 
 
-class WordGrounding(Protocol):
+class WordGrounding(OnCaptions):
     """Maps of the head words of phrases against the phrases' boxes in Flickr30k Entities (Plummer et al. 2015).
 
     The map of a word is that of its score in a caption that a person wrote, given the words before. A phrase's head
@@ -57,7 +53,6 @@ class WordGrounding(Protocol):
     name: ClassVar[str] = "grounding"
     title: ClassVar[str] = "Word grounding (Flickr30k Entities, captions by people)"
     labels: ClassVar[tuple[str, ...]] = ("method", "phrase")
-    metrics: ClassVar[tuple[Metric, ...]] = METRICS
 
     def __init__(
         self,
@@ -70,26 +65,16 @@ class WordGrounding(Protocol):
         split: str = "test",
         captions: int = 5,
     ) -> None:
-        self.task = require_captioner(task, self.name)
+        super().__init__(task, data, methods, layer=layer, seed=seed)
         if captions < 1:
             raise InputError(f"captions={captions}: take 1 caption of each photo or more")
-        self.data, self.layer, self.seed, self.split, self.captions = Path(data), layer, seed, split, captions
-        asked = [method.name for method in select(methods)]
-        self.methods = with_attention(self.task, asked)
-        self.base = next((name for name in asked if name != "attention"), None)
+        self.split, self.captions = split, captions
         tokens = self.task.captioner.vocabulary.tokens
         self._numbers = {token: number for number, token in enumerate(tokens)}
 
     def settings(self) -> Mapping[str, Any]:
         """Model, methods, layer, seed, and what was asked for."""
-        return {
-            "model": self.task.model_id,
-            "methods": self.methods,
-            "layer": self.layer or self.task.default_layer(),
-            "seed": self.seed,
-            "split": self.split,
-            "captions": self.captions,
-        }
+        return {**super().settings(), "split": self.split, "captions": self.captions}
 
     def items(self) -> Sequence[Item]:
         """The photos, in the order of the data."""
@@ -157,13 +142,3 @@ def _thing(boxes: Sequence[Box], photo: Photo, size: tuple[int, int]) -> Thing:
     original = size if photo.size is None else (photo.size[1], photo.size[0])
     pixels = [(left * width, top * height, right * width, bottom * height) for left, top, right, bottom in boxes]
     return Thing.of(pixels, size, original)
-
-
-def with_attention(task: Captioning, methods: Sequence[str]) -> list[str]:
-    """The methods, and the model's own attention if it has one."""
-    if "attention" in methods:
-        return list(methods)
-    with torch.no_grad(), evaluating(task.model):
-        tokens = torch.tensor([[task.captioner.vocabulary.end]], device=task.device)
-        output = task.decode(task.encode({"image": task.empty()}), {"tokens": tokens})
-    return [*methods, *([] if output.attention is None else ["attention"])]

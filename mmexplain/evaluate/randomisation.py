@@ -11,6 +11,7 @@ from mmexplain.errors import ModelError
 from mmexplain.evaluate.metrics.rank_correlation import rank_correlation
 from mmexplain.evaluate.weights import RandomWeights
 from mmexplain.explanation import Explanation
+from mmexplain.means import mean
 
 LITTLE = 0.7
 """From this rank correlation on, a map is much the same whatever the model learned."""
@@ -199,11 +200,6 @@ def again(task: Any, source: Any, explanation: Explanation, options: Mapping[str
 
 def _verdict(layer: str, method: str, several: bool, found: Sequence[Similarity]) -> Verdict:
     defined = [s for s in found if not (math.isnan(s.signed) and math.isnan(s.absolute))]
-
-    def mean(values: Sequence[float]) -> float:
-        kept = [value for value in values if not math.isnan(value)]
-        return sum(kept) / len(kept) if kept else math.nan
-
     return Verdict(
         layer,
         method,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmexplain.errors import InputError
+from mmexplain.means import mean
 from mmexplain.render.clip_heat import frame_of
 from mmexplain.render.heat import heat
 from mmexplain.render.overlay import ALPHA, blend, photo_image
@@ -183,8 +184,8 @@ def _curves(drawn: Figure, report: LayersReport, width: float, height: float) ->
     layers = report.layers
     places = range(len(layers))
     curves = [
-        ("correlation with the layer before", NEIGHBOUR, [_mean(layer.neighbour) for layer in layers]),
-        ("correlation with the last layer", LAST, [_mean(layer.last) for layer in layers]),
+        ("correlation with the layer before", NEIGHBOUR, [mean(layer.neighbour) for layer in layers]),
+        ("correlation with the last layer", LAST, [mean(layer.last) for layer in layers]),
         ("targets told apart", APART, [layer.discrimination for layer in layers]),
     ]
     left, right, above, below = _LABEL - 0.3, MARGIN + 0.05, 0.28, 0.5
@@ -242,8 +243,3 @@ def _wrapped(text: str, room: int) -> list[str]:
 def two(value: float) -> str:
     """Two decimals, with a true minus sign; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
-
-
-def _mean(values: tuple[float, ...]) -> float:
-    listed = [value for value in values if not math.isnan(value)]
-    return sum(listed) / len(listed) if listed else math.nan

@@ -176,7 +176,7 @@ def _size(source: Source) -> Size:
                 turned = image.getexif().get(0x0112, 1) >= 5
                 return (image.width, image.height) if turned else (image.height, image.width)
         except Exception:  # whatever is wrong with it, load_image says it better
-            pass
+            return load_image(source).original
     return load_image(source).original
 
 

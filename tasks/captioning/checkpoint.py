@@ -1,12 +1,12 @@
-"""Captioners and half-done trainings on disk, as safetensors with JSON in the header. Nothing is ever unpickled."""
+"""Bundled models and half-done trainings on disk, as safetensors with JSON in the header. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmexplain.errors import CheckpointError
+from mmexplain.tasks.captioning.vocabulary import Vocabulary
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -71,6 +74,61 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], source: Path)
     if complaints:
         raise CheckpointError(f"'{source}' does not fit {type(model).__name__}: {'; '.join(complaints)}")
     model.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()})
+
+
+def save_model(path: Path | str, model: Any, card: Mapping[str, Any], **header: Any) -> None:
+    """Write a bundled model to ``path`` (safetensors, fp16) and ``card`` beside it (``.json``).
+
+    The card gets the weights' sha256 and size; its ``input_size`` goes into the header too.
+
+    Args:
+        path: of the weights.
+        model: has ``architecture``, ``config`` and ``vocabulary``.
+        card: the model card.
+        header: what else it takes to build the model, JSON-able.
+    """
+    path = Path(path)
+    tensors = {
+        name: tensor.to(torch.float16) if tensor.is_floating_point() else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    own = {"architecture": model.architecture, "config": model.config, "vocabulary": model.vocabulary.tokens}
+    write_tensors(path, tensors, {**own, **header, "input_size": card["input_size"]})
+    full = {**card, "weights": {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}}
+    path.with_suffix(".json").write_text(json.dumps(full, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_model(
+    path: Path | str, architectures: Mapping[str, type[Model]], what: str, more: Sequence[str] = ()
+) -> Model:
+    """Rebuild the model that :func:`save_model` wrote, fp32, in eval mode, with ``input_size`` set.
+
+    Args:
+        path: of the weights.
+        architectures: name → class, made of the vocabulary, what ``more`` names, and the configuration.
+        what: the file should hold, for people.
+        more: keys of the header.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or does not fit; one line says how.
+    """
+    path = Path(path)
+    tensors, header = read_tensors(path)
+    architecture = header.get("architecture")
+    if not isinstance(architecture, str) or architecture not in architectures:
+        raise CheckpointError(
+            f"'{path}' holds no {what}: its architecture is {architecture!r}, not one of {sorted(architectures)}"
+        )
+    try:
+        kind: Any = architectures[architecture]
+        model = kind(Vocabulary(header["vocabulary"]), *(header[key] for key in more), **header["config"])
+        size = int(header["input_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"'{path}' has a broken header: {error!r}") from None
+    load_strictly(model, tensors, path)
+    model.input_size = size
+    found: Model = model.eval()
+    return found
 
 
 def _some(names: list[str], limit: int = 4) -> str:

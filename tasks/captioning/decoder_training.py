@@ -84,6 +84,35 @@ def clean_grids(encoder: GridEncoder, middle: Features, rows: Sequence[int], bat
     return torch.cat(grids).contiguous()
 
 
+def head_and_decoder(
+    model: Any, rate: float, head_factor: float, weight_decay: float
+) -> tuple[torch.optim.AdamW, list[nn.Parameter]]:
+    """What a model over a :class:`GridEncoder` learns: the encoder's last convolution, slowly, and all behind it; the
+    encoder's blocks stay as they are.
+
+    Args:
+        model: has an ``encoder``.
+        rate: learning rate.
+        head_factor: each group's share of it is kept as ``"factor"``: this for the convolution, 1 for the rest.
+        weight_decay: of AdamW.
+
+    Returns:
+        The optimizer, and all parameters that it moves.
+    """
+    encoder = model.encoder
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(False)
+    head = [*encoder.conv_head.parameters(), *encoder.bn2.parameters()]
+    for parameter in head:
+        parameter.requires_grad_(True)
+    decoder = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
+    groups = [
+        {"params": head, "lr": rate, "factor": head_factor},
+        {"params": decoder, "lr": rate, "factor": 1.0},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98)), [*head, *decoder]
+
+
 def captioning_loss(captioner: BundledCaptioner, grid: Tensor, tokens: Tensor, recipe: DecoderRecipe) -> Tensor:
     """Cross-entropy per word, plus Xu et al.'s coverage term if the model attends.
 
@@ -139,20 +168,7 @@ def train_decoder(
     wanted = torch.tensor(list(detectable))
 
     encoder = captioner.encoder
-    for parameter in encoder.parameters():
-        parameter.requires_grad_(False)
-    head = [*encoder.conv_head.parameters(), *encoder.bn2.parameters()]
-    for parameter in head:
-        parameter.requires_grad_(True)
-    decoder = [p for name, p in captioner.named_parameters() if not name.startswith("encoder.")]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": head, "lr": recipe.rate, "factor": recipe.head_factor},
-            {"params": decoder, "lr": recipe.rate, "factor": 1.0},
-        ],
-        weight_decay=recipe.weight_decay,
-        betas=(0.9, 0.98),
-    )
+    optimizer, trained = head_and_decoder(captioner, recipe.rate, recipe.head_factor, recipe.weight_decay)
     last, best = folder / "last.safetensors", folder / "best.safetensors"
     first, best_score = 0, -1.0
     if last.exists():
@@ -179,7 +195,7 @@ def train_decoder(
             detected = detection_loss(pool_scores(scores.float()), presence[chosen], weight)
             optimizer.zero_grad()
             (caption + recipe.detection * detected).backward()
-            nn.utils.clip_grad_norm_([*head, *decoder], 1.0)
+            nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             sums += torch.stack([caption.detach(), detected.detach()]).float()
             progress(f"{captioner.architecture}, epoch {epoch + 1} of {recipe.epochs}", number + 1, per_epoch)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from mmexplain.errors import CheckpointError
 from mmexplain.tasks.captioning.cache import Progress
 from mmexplain.tasks.captioning.checkpoint import load_training, read_tensors, save_training
+from mmexplain.tasks.captioning.decoder_training import head_and_decoder
 from mmexplain.tasks.captioning.detection import pool_scores
 from mmexplain.tasks.captioning.encoder_training import Features, cosine, mixed_features
 
@@ -169,20 +170,7 @@ def train_answers(
     """
     torch.manual_seed(recipe.seed)
     encoder = model.encoder
-    for parameter in encoder.parameters():
-        parameter.requires_grad_(False)
-    head = [*encoder.conv_head.parameters(), *encoder.bn2.parameters()]
-    for parameter in head:
-        parameter.requires_grad_(True)
-    decoder = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": head, "lr": recipe.rate, "factor": recipe.head_factor},
-            {"params": decoder, "lr": recipe.rate, "factor": 1.0},
-        ],
-        weight_decay=recipe.weight_decay,
-        betas=(0.9, 0.98),
-    )
+    optimizer, trained = head_and_decoder(model, recipe.rate, recipe.head_factor, recipe.weight_decay)
     last, best = folder / "last.safetensors", folder / "best.safetensors"
     made_of = {**asdict(recipe), **(origin or {}), "answers": model.answers}
     first, best_score = 0, -1.0
@@ -205,7 +193,7 @@ def train_answers(
                 loss = answer_loss(model, encoder.head(middle), batch, recipe)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_([*head, *decoder], 1.0)
+            nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             total += float(loss.detach())
             progress(f"{model.architecture}, epoch {epoch + 1} of {recipe.epochs}", number + 1, len(batches))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmexplain.errors import CheckpointError
-from mmexplain.tasks.captioning.checkpoint import load_strictly, read_tensors, sha256, write_tensors
+from mmexplain.tasks.captioning.checkpoint import load_model, load_strictly, read_tensors, save_model
 from mmexplain.tasks.captioning.encoder import GridEncoder
-from mmexplain.tasks.captioning.vocabulary import Vocabulary
 
 from .coattention import CoAttention
 from .deeper_lstm import DeeperLSTM
@@ -25,25 +22,8 @@ ARCHITECTURES: dict[str, type[DeeperLSTM] | type[CoAttention]] = {
 
 
 def save_vqa(path: Path | str, model: BundledVQA, card: Mapping[str, Any]) -> None:
-    """Write ``model`` to ``path`` (safetensors, fp16) and ``card`` beside it (``.json``).
-
-    The card gets the weights' sha256 and size; its ``input_size`` goes into the header too.
-    """
-    path = Path(path)
-    tensors = {
-        name: tensor.to(torch.float16) if tensor.is_floating_point() else tensor
-        for name, tensor in model.state_dict().items()
-    }
-    header = {
-        "architecture": model.architecture,
-        "config": model.config,
-        "vocabulary": model.vocabulary.tokens,
-        "answers": model.answers,
-        "input_size": card["input_size"],
-    }
-    write_tensors(path, tensors, header)
-    full = {**card, "weights": {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}}
-    path.with_suffix(".json").write_text(json.dumps(full, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write ``model`` and its ``card``; see :func:`~mmexplain.tasks.captioning.checkpoint.save_model`."""
+    save_model(path, model, card, answers=model.answers)
 
 
 def load_vqa(path: Path | str) -> BundledVQA:
@@ -52,21 +32,7 @@ def load_vqa(path: Path | str) -> BundledVQA:
     Raises:
         CheckpointError: the file is missing, unreadable or does not fit; one line says how.
     """
-    path = Path(path)
-    tensors, header = read_tensors(path)
-    architecture = header.get("architecture")
-    if architecture not in ARCHITECTURES:
-        raise CheckpointError(
-            f"'{path}' holds no VQA model: its architecture is {architecture!r}, not one of {sorted(ARCHITECTURES)}"
-        )
-    try:
-        model = ARCHITECTURES[architecture](Vocabulary(header["vocabulary"]), header["answers"], **header["config"])
-        size = int(header["input_size"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"'{path}' has a broken header: {error!r}") from None
-    load_strictly(model, tensors, path)
-    model.input_size = size
-    return model.eval()
+    return load_model(path, ARCHITECTURES, "VQA model", more=("answers",))
 
 
 def load_encoder(path: Path | str) -> GridEncoder:

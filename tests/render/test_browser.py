@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from mmexplain.render import save_report
 from mmexplain.targets import Target
-
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("no Chromium on this machine", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
+from tests.render.chromium import quiet_page
 
 
 @pytest.fixture
 def page(browser, make, tmp_path) -> Iterator[object]:
     first = make(pixels=True, extra=(Target("the grass", "span", (4, 5), 4),))
     path = save_report([first, make("x" * 300 + " cats", geometry="padded")], tmp_path / "report.html")
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    problems: list[str] = []
-    opened.on("console", lambda message: problems.append(message.text))
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
-    opened.goto(path.as_uri())
-    yield opened
-    opened.close()
-    assert problems == []
+    with quiet_page(browser, path, 900) as opened:
+        yield opened
 
 
 def shown(page) -> tuple[str, str]:

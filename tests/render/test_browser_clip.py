@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,34 +10,15 @@ import pytest
 from PIL import Image
 
 from mmexplain.render import save_report
+from tests.render.chromium import quiet_page
 from tests.render.samples import GRID, HEIGHT, WIDTH, clip, question
-
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("no Chromium on this machine", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.fixture
 def page(browser, tmp_path) -> Iterator[object]:
     path = save_report([clip(), question()], tmp_path / "report.html")
-    opened = browser.new_page(viewport={"width": 1280, "height": 1000})
-    problems: list[str] = []
-    opened.on("console", lambda message: problems.append(message.text))
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
-    opened.goto(path.as_uri())
-    yield opened
-    opened.close()
-    assert problems == []
+    with quiet_page(browser, path, 1000) as opened:
+        yield opened
 
 
 def frame_shown(page) -> int:

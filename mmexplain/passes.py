@@ -10,9 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain import strategies
-from mmexplain.errors import DeviceError, ModelError, TargetError
+from mmexplain.errors import DeviceError, ModelError
 from mmexplain.forward import Forward
-from mmexplain.problem import Choice, Choose, Observe, Reduce, Result, Rows, Strategy, as_choice, padded
+from mmexplain.problem import (
+    Choice,
+    Choose,
+    Observe,
+    Reduce,
+    Result,
+    Rows,
+    Strategy,
+    as_choice,
+    padded,
+    require_targets,
+)
 from mmexplain.strategies import Chunk
 from mmexplain.taps import INPUT
 
@@ -75,11 +86,7 @@ class Pass:
             return result
 
     def _settled(self, choice: Choice) -> Choice:
-        batch = self.forward.batch
-        if len(choice.targets) != batch:
-            raise TargetError(f"{len(choice.targets)} rows of targets for {batch} inputs; give one row for each")
-        if not all(choice.targets):
-            raise TargetError("nothing to explain: every input needs at least one target")
+        require_targets(choice, self.forward.batch)
         self.forward.context = self.forward.context | choice.context
         return choice
 

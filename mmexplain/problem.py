@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mmexplain.errors import ModelError
+from mmexplain.errors import ModelError, TargetError
 from mmexplain.targets import Target
 
 Strategy = Literal["auto", "expand", "vjp", "loop"]
@@ -39,6 +39,14 @@ class Choice:
 def as_choice(targets: Choice | Rows) -> Choice:
     """Bare rows of targets as a choice that brings nothing along."""
     return targets if isinstance(targets, Choice) else Choice(targets)
+
+
+def require_targets(choice: Choice, batch: int) -> None:
+    """Raise a TargetError unless each of ``batch`` inputs has a target."""
+    if len(choice.targets) != batch:
+        raise TargetError(f"{len(choice.targets)} rows of targets for {batch} inputs; give one row for each")
+    if not all(choice.targets):
+        raise TargetError("nothing to explain: every input needs at least one target")
 
 
 def padded(rows: Rows) -> list[list[Target]]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
-from mmexplain.errors import ModelError, TargetError
+from mmexplain.errors import ModelError
 from mmexplain.forward import model_runs
-from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, as_choice, padded
+from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, as_choice, padded, require_targets
 from mmexplain.surroundings import ordinary, require_ordinary, undisturbed
 
 
@@ -33,8 +33,7 @@ def score(problem: Problem, targets: Choice | Choose | Rows, *, observe: Mapping
         with model_runs(image.shape):
             features = problem.encode(inputs)
         choice = as_choice(targets(features) if callable(targets) else targets)
-        if len(choice.targets) != len(image) or not all(choice.targets):
-            raise TargetError(f"every one of the {len(image)} inputs needs at least one target")
+        require_targets(choice, len(image))
         rows = padded(choice.targets)
         context = {name: ordinary(value) for name, value in (problem.context | choice.context).items()}
         with model_runs(image.shape):

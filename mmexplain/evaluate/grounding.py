@@ -13,6 +13,7 @@ from mmexplain.evaluate.data.flickr8k import read_flickr8k
 from mmexplain.evaluate.grounding_rows import NOTES, Named, Thing, caption_rows, control_notes
 from mmexplain.evaluate.on_captions import OnCaptions
 from mmexplain.evaluate.protocol import Item, Row
+from mmexplain.explanation import Explanation
 from mmexplain.targets import Target
 from mmexplain.tasks.captioning.captioner import Words
 from mmexplain.tasks.captioning.flickr8k import Box, Photo, Sentence
@@ -92,10 +93,9 @@ class WordGrounding(OnCaptions):
         rows: list[list[Row]] = [[] for _ in items]
         if not given:
             return rows
-        encoded = EncodedPhotos(
-            self.task, [self.data / "images" / photo.file for photo in photos], self.methods, self.layer
+        explained = self.explained(
+            [self.data / "images" / photo.file for photo in photos], [caption for caption, _ in given]
         )
-        explained = encoded.explain([caption for caption, _ in given], seed=self.seed)
         things: dict[tuple[int, Any], Thing] = {}
         for (caption, words), explanation in zip(given, explained, strict=True):
             photo, size = photos[caption.photo], explanation.geometry.original
@@ -104,8 +104,16 @@ class WordGrounding(OnCaptions):
                 if known not in things:
                     things[known] = _thing(word.boxes, photo, size)
             named = [Named(word.target, things[caption.photo, word.boxes], word.kind, word.boxes) for word in words]
-            rows[caption.photo] += caption_rows(explanation, named, self.methods, self.base, "phrase")
+            rows[caption.photo] += self.rows(explanation, named)
         return rows
+
+    def explained(self, photos: Sequence[Path], given: Sequence[Given]) -> Sequence[Explanation]:
+        """Explanations of captions, in their order, with a map of each target by each of :attr:`methods`."""
+        return EncodedPhotos(self.task, photos, self.methods, self.layer).explain(given, seed=self.seed)
+
+    def rows(self, explanation: Explanation, words: Sequence[Named]) -> list[Row]:
+        """What one caption's explanation gives."""
+        return caption_rows(explanation, words, self.methods, self.base, "phrase")
 
     def notes(self) -> Sequence[str]:
         """What the words, the numbers and the controls are."""

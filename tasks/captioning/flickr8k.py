@@ -74,12 +74,14 @@ def _sentence(entity: dict[str, list[object]], boxes: dict[str, tuple[Box, ...]]
     return Sentence(tuple(words), tuple(phrases))
 
 
-def load_annotations(root: Path) -> list[Photo]:
-    """All photos listed in ``root/annotations.jsonl.gz``, in file order."""
+def load_annotations(root: Path, split: str | None = None) -> list[Photo]:
+    """The photos of a split, or all, that ``root/annotations.jsonl.gz`` lists, in file order."""
     photos = []
     with gzip.open(root / "annotations.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
+            if split not in (None, record["split"]):
+                continue
             w, h = record["orig_w"], record["orig_h"]
             boxes = {
                 chain: tuple((x0 / w, y0 / h, x1 / w, y1 / h) for x0, y0, x1, y1 in corners)

@@ -18,10 +18,10 @@ def read_flickr8k(folder: Path, split: str) -> list[Photo]:
     if not path.is_file():
         raise InputError(f"{str(folder)!r} holds no Flickr8k: there is no file 'annotations.jsonl.gz' in it")
     try:
-        photos = load_annotations(folder)
+        photos = load_annotations(folder, split)
+        splits = [] if photos else list(dict.fromkeys(photo.split for photo in load_annotations(folder)))
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read {str(path)!r}: {error}") from None
-    splits = list(dict.fromkeys(photo.split for photo in photos))
-    if split not in splits:
+    if not photos:
         raise InputError(f"{str(folder)!r} has no split {split!r}; there are: {', '.join(splits)}")
-    return [photo for photo in photos if photo.split == split]
+    return photos

@@ -20,6 +20,8 @@ class Target:
         index: position of the (first) word in the text, counted from 0; None where there is no text.
         content: False for a function word ("a", "of"), which is seldom *about* a place in the photo.
         versus: for a contrast, the target that this one is held against; the score is the difference.
+        words: how many words of the text it covers, where ``ids`` are tokens of which several make a word; None where
+            each of ``ids`` is a word.
     """
 
     label: str
@@ -28,11 +30,14 @@ class Target:
     index: int | None = None
     content: bool = True
     versus: Target | None = None
+    words: int | None = None
 
     @property
     def span(self) -> tuple[int, int] | None:
         """First and one-past-last word position of a text target; None without a text."""
-        return None if self.index is None else (self.index, self.index + len(self.ids))
+        if self.index is None:
+            return None
+        return self.index, self.index + (len(self.ids) if self.words is None else self.words)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able form; :meth:`from_dict` reads it back."""
@@ -49,6 +54,7 @@ class Target:
             index=record["index"],
             content=record["content"],
             versus=cls.from_dict(versus) if versus else None,
+            words=record.get("words"),
         )
 
 
@@ -61,4 +67,5 @@ def contrast(target: Target, versus: Target) -> Target:
         index=target.index,
         content=target.content,
         versus=versus,
+        words=target.words,
     )

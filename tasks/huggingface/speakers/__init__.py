@@ -1,0 +1,1 @@
+"""Families of models that write about a photo, a file each."""

@@ -1,0 +1,187 @@
+"""Vision-language models whose language model reads the photo as tokens of its own, among those of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from mmexplain.io import Photo
+from mmexplain.reader import Reader
+from mmexplain.tasks.huggingface.checkpoint import quiet
+from mmexplain.tasks.huggingface.speaker import Look, Speaker
+from mmexplain.tasks.huggingface.views import Views
+
+
+class ImageTextSpeaker(Speaker):
+    """What the families share: image tokens stand in the prompt, are filled with the projected output of the vision
+    tower, and the text follows.
+
+    A family says how its processor cuts the photo (:meth:`seen`), and where its modules are.
+
+    Attributes:
+        tower, projector, text: dotted names of the vision tower, of what makes the language model's tokens of its
+            output, and of the language model.
+        suffix: tensor beside the tokens → what it holds for tokens that follow the prompt.
+    """
+
+    asked: ClassVar[str] = "Describe the image in one sentence."
+    question: ClassVar[str] = "{} Answer in a few words."
+    tower: ClassVar[str] = "model.vision_tower"
+    projector: ClassVar[str] = "model.multi_modal_projector"
+    text: ClassVar[str] = "model.language_model"
+    suffix: ClassVar[dict[str, int]] = {}
+
+    def seen(self, photo: Photo, made: dict[str, Tensor]) -> tuple[Tensor, Any, Views, Tensor]:
+        """What the processor made of a photo.
+
+        Args:
+            photo: the photo.
+            made: the processor's tensors.
+
+        Returns:
+            The look's image; its geometry; the views; and, of their shape, which of the photo's tokens in the prompt
+            stands at each place (counted from 0; -1 where none does).
+        """
+        raise NotImplementedError
+
+    def features(self, image: Tensor, look: Look) -> Any:
+        """The model's own ``get_image_features`` of a look's image."""
+        raise NotImplementedError
+
+    # -- the photo and the prompt -----------------------------------------------------------------------------------
+
+    def look(self, photo: Photo, prompt: str) -> Look:
+        """By the processor, with its chat template if it has one."""
+        with quiet():
+            made = dict(self.processed(photo, prompt))
+        made.pop("labels", None)
+        tensors = {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
+            for name, value in made.items()
+        }
+        ids = tensors["input_ids"]
+        image, geometry, views, order = self.seen(photo, tensors)
+        places = (ids[0] == self.image_token).nonzero()[:, 0]
+        # Where each place's token stands in the prompt.
+        order = torch.where(order >= 0, places[order.clamp(min=0).to(places.device)], -1)
+        context = {name: tensors[name] for name in (*self.suffix, *self.beside) if name in tensors}
+        return Look(image, ids, geometry, views, {**context, "order": order[None]}, tensors)
+
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Tensors of the processor that the language model needs besides."""
+
+    def processed(self, photo: Photo, prompt: str) -> Any:
+        """The processor's tensors."""
+        processor = self.checkpoint.processor
+        if getattr(processor, "chat_template", None):
+            content = [{"type": "image", "image": photo.image}, {"type": "text", "text": prompt}]
+            return processor.apply_chat_template(
+                [{"role": "user", "content": content}],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+            )
+        return processor(images=photo.image, text=self.plain(prompt), return_tensors="pt")
+
+    def plain(self, prompt: str) -> str:
+        """The prompt of a model without a chat template."""
+        return prompt
+
+    @property
+    def image_token(self) -> int:
+        """Number of the token that stands for a part of the photo."""
+        number: int = self.model.config.image_token_id
+        return number
+
+    # -- two steps --------------------------------------------------------------------------------------------------
+
+    def encode(self, image: Tensor, look: Look) -> Tensor:
+        """The photo's tokens as the language model reads them, ``[1, N, D]``."""
+        found = self.features(image, look).pooler_output
+        return torch.cat([part.flatten(0, -2) for part in found])[None]
+
+    def read(self, features: Tensor, look: dict[str, Tensor], said: Tensor) -> Tensor:
+        """One pass of the language model over the prompt and the texts."""
+        prompt = look["prompt"]
+        ids = torch.cat([prompt, said[:, :-1]], 1)
+        types = {
+            name: torch.cat([look[name], torch.full_like(said[:, :-1], value)], 1)
+            for name, value in self.suffix.items()
+            if name in look
+        }
+        hidden: Tensor = self.model.model(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            **types,
+            **{name: look[name] for name in self.beside if name in look},
+            mm_encoder_outputs={"image": self.encoded(features)},
+            use_cache=False,
+        ).last_hidden_state
+        return hidden[:, prompt.shape[1] - 1 :]
+
+    def encoded(self, features: Tensor) -> Any:
+        """Features of R photos in the form that the model takes instead of pixels."""
+        return BaseModelOutputWithPooling(pooler_output=list(features))  # type: ignore[arg-type]
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """The head, with what the language model's configuration does to logits."""
+        logits: Tensor = self.model.lm_head(hidden)
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    # -- layers -----------------------------------------------------------------------------------------------------
+
+    def blocks(self) -> str:
+        """Dotted name of the list of the tower's blocks."""
+        return f"{self.tower}.encoder.layers"
+
+    def layer(self) -> str:
+        """The last block of the tower."""
+        return f"{self.blocks()}.{len(self.model.get_submodule(self.blocks())) - 1}"
+
+    def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
+        """Image tokens among the text's in the language model; patches in the tower; in between as
+        :meth:`projected_reader` has it."""
+        if layer.startswith(self.text):
+            if len(shape) == 3 and shape[1] >= look.prompt.shape[1]:
+                return Reader("tokens", grid=look.views.shape, order=look.context["order"][0])
+            return None
+        if layer.startswith(self.projector):
+            return self.grid_reader(shape, look, look.views.grid, 0)
+        if layer.startswith(self.tower):
+            return self.grid_reader(shape, look, self.patches(look), self.prefix)
+        return None
+
+    def grid_reader(self, shape: Sequence[int], look: Look, grid: tuple[int, int], prefix: int) -> Reader | None:
+        """Tokens ``[views, prefix + h · w, C]``."""
+        count = look.views.count
+        if len(shape) != 3 or shape[0] % count or shape[1] != prefix + grid[0] * grid[1]:
+            return None
+        if count == 1:
+            return Reader("tokens", prefix=prefix, grid=grid)
+        order = torch.arange(count)[:, None] * shape[1] + prefix + torch.arange(grid[0] * grid[1])
+        return Reader("tokens", grid=(count, *grid), rows=count, order=order.view(count, *grid))
+
+    def patches(self, look: Look) -> tuple[int, int]:
+        """``(h, w)`` of the tower's patches, of each view."""
+        patch = self.model.config.vision_config.patch_size
+        return look.image.shape[-2] // patch, look.image.shape[-1] // patch
+
+    # -- attention --------------------------------------------------------------------------------------------------
+
+    def attention_layers(self) -> list[str]:
+        """Self-attention of all layers of the language model."""
+        count = len(self.model.get_submodule(self.text).layers)
+        return [f"{self.text}.layers.{number}.self_attn" for number in range(count)]
+
+    def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:
+        """From the places that the texts are read off to the photo's tokens."""
+        start = look["prompt"].shape[1] - 1
+        order = look["order"][0].flatten()
+        found = weights[:, start : start + steps].index_select(2, order.clamp(min=0))
+        return (found * (order >= 0).to(found)).unflatten(2, views.shape)

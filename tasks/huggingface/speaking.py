@@ -1,0 +1,307 @@
+"""Captions and answers of transformers models: a map for every word and for every answer, over each photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mmexplain.errors import InputError, ModelError, TargetError
+from mmexplain.explanation import Explanation
+from mmexplain.io import Photo, load_image
+from mmexplain.problem import Choice
+from mmexplain.surroundings import undisturbed
+from mmexplain.targets import Target
+from mmexplain.tasks.huggingface.phrases import Said as Sentence
+from mmexplain.tasks.huggingface.photo_task import OnPhoto
+from mmexplain.tasks.huggingface.said import SCORES, ScoreName
+from mmexplain.tasks.huggingface.speaker import Look, Speaker
+from mmexplain.tasks.huggingface.words import locate, split
+
+LONGEST = 64
+"""Tokens that a model may say."""
+
+
+class Speaking:
+    """What captions and answers share: a model that writes, and photos that are explained one by one, because each may
+    have a grid, tiles and a prompt of its own.
+
+    Args:
+        speaker: the model's family.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, speaker: Speaker) -> None:
+        self.speaker = speaker
+        self.model = speaker.model
+        self.model_id = speaker.checkpoint.id
+
+    def default_layer(self) -> str:
+        """As the family has it."""
+        return self.speaker.layer()
+
+    def black(self) -> Sequence[float]:
+        """What a black pixel becomes: ``-mean / std`` of the image processor."""
+        processor = self.speaker.checkpoint.image_processor
+        if not getattr(processor, "do_normalize", False):
+            return (0.0,)
+        return [-mean / std for mean, std in zip(processor.image_mean, processor.image_std, strict=True)]
+
+    def provenance(self) -> dict[str, Any]:
+        """The model's class and the processor's."""
+        kind, processor = type(self.model), self.speaker.checkpoint.image_processor
+        return {
+            "model_class": f"{kind.__module__}.{kind.__qualname__}",
+            "image_processor": type(processor).__name__,
+        }
+
+    def before(self, photo: Photo, prompt: str, score: ScoreName = "log-probability", **options: Any) -> OnPhoto:
+        """The model with a photo before it."""
+        return OnPhoto(self, photo, self.speaker.look(photo, prompt), score, **options)
+
+    def says(self, look: Look, beam: int, longest: int) -> list[int]:
+        """What the model says of a photo, without its end.
+
+        Raises:
+            ModelError: nothing.
+        """
+        with undisturbed(self.model, self.speaker.device):
+            found = self.speaker.generate(look, beam, longest)
+        if not found:
+            raise ModelError(f"model {self.model_id!r} says nothing of the photo; give a text to be scored")
+        return found
+
+    def choice(
+        self, targets: Sequence[Target], texts: Sequence[Sequence[int]], spans: Sequence[tuple[int, int]]
+    ) -> dict[str, Tensor]:
+        """The tensors that :class:`OnPhoto` reads: texts ``said [1, A, T]`` and word ``spans [1, W, 2]``. Tokens after
+        the last one that is scored are left out of a single text."""
+        longest = max(map(len, texts))
+        padded = [[*text, *[self.speaker.end] * (longest - len(text))] for text in texts]
+        device = self.speaker.device
+        return {
+            "said": torch.tensor([padded], device=device),
+            "spans": torch.tensor([list(spans) or [(0, 0)]], device=device),
+        }
+
+
+class Captioning(Speaking):
+    """A model that describes a photo: a map for every word of its caption, or of one that it is given.
+
+    The score of a word is the sum of the log-probabilities of its tokens, given the words before.
+    """
+
+    name: ClassVar[str] = "caption"
+
+    def explain(
+        self,
+        images: Any,
+        caption: str | Sequence[str] | None = None,
+        *,
+        prompt: str | None = None,
+        words: str | Sequence[str] | None = None,
+        whole: bool = False,
+        versus: Mapping[str, str] | None = None,
+        score: ScoreName = "log-probability",
+        beam: int = 1,
+        max_length: int = LONGEST,
+        **options: Any,
+    ) -> Any:
+        """A map for every word over each photo. One forward pass of the text part serves all words.
+
+        Args:
+            images: one photo, or a list of photos, which are explained one by one.
+            caption: what to score; for a list of photos, one for each. None lets the model speak.
+            prompt: what the model is asked, or how its caption begins; the family's own if None.
+            words: words and phrases of the caption to explain, or one of them; None explains every word.
+            whole: explain the caption as a whole too, its end included.
+            versus: word → another that could stand in its place; adds the contrast of the two.
+            score: what to differentiate: "log-probability" (summed over a word's tokens), "mean-log-probability"
+                (divided by their number) or "logit".
+            beam: width of the model's own search.
+            max_length: most tokens that the model may say.
+            options: ``layers``, ``methods``, ``text``, ``strategy`` …: see :func:`mmexplain.explain`.
+
+        Returns:
+            An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
+
+        Raises:
+            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+        """
+        several = isinstance(images, (list, tuple))
+        _check(score, beam, max_length)
+        photos = _photos(images)
+        captions = _each(caption, len(photos), "caption")
+        asked = self.speaker.asked if prompt is None else prompt
+        found = []
+        for photo, own in zip(photos, captions, strict=True):
+            task = self.before(photo, asked, score)
+            ids = self.says(task.look, beam, max_length) if own is None else self._tokens(own)
+            sentence = Sentence(self.speaker, ids)
+            targets = sentence.targets(words, whole, versus)
+            task.words = [
+                range(self.speaker.first_place(task.look) + word.start, self.speaker.first_place(task.look) + word.stop)
+                for word in sentence.words
+            ]
+            texts = sentence.texts(targets)
+            if len(texts) > 1 and options.get("text"):
+                raise TargetError("what words added cannot be told for contrasts: leave out versus, or text=…")
+            choice = Choice(
+                [targets],
+                self.choice(targets, texts, [(word.start, word.stop) for word in sentence.words]),
+                [sentence.text],
+                [[word.text for word in sentence.words]],
+            )
+            found.append(task.explained(choice, **options))
+        return found if several else found[0]
+
+    def _tokens(self, caption: str) -> list[int]:
+        if not split(caption):
+            raise InputError(f"the caption {caption!r} holds no word; write one, or leave it out to have one made")
+        return self.speaker.tokens(caption)
+
+
+class Answering(Speaking):
+    """A model that answers a question in its own words: a map for its answer, and for those it is made to consider.
+
+    The score of an answer is the log-probability of all of its tokens, without its end.
+    """
+
+    name: ClassVar[str] = "vqa"
+
+    def explain(
+        self,
+        images: Any,
+        question: str | Sequence[str],
+        answers: str | Sequence[str] | None = (),
+        *,
+        versus: str | Sequence[tuple[str, str]] | None = (),
+        top: int | None = None,
+        score: ScoreName = "log-probability",
+        text: str | Sequence[str] = (),
+        beam: int = 1,
+        max_length: int = LONGEST,
+        **options: Any,
+    ) -> Any:
+        """A map for every answer over each photo and, if asked for, what each word of the question added to it.
+
+        Args:
+            images: one photo, or a list of photos, which are explained one by one.
+            question: what is asked; for a list of photos, one for all of them or one for each.
+            answers: answers that the model is made to consider, in any words.
+            versus: pairs of answers; each adds the contrast of the two. Or one answer, which all are held against.
+            top: 1 for the model's own answer besides, 0 without it; None means 1.
+            score: what to differentiate: "log-probability" (summed over the answer's tokens), "mean-log-probability"
+                (divided by their number, for answers of unlike length) or "logit".
+            text: methods for the question's words, or ``"all"``.
+            beam: width of the model's own search.
+            max_length: most tokens that the model may say.
+            options: ``layers``, ``methods``, ``strategy`` …: see :func:`mmexplain.explain`.
+
+        Returns:
+            An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
+
+        Raises:
+            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+        """
+        several = isinstance(images, (list, tuple))
+        _check(score, beam, max_length)
+        if top not in (None, 0, 1):
+            raise TargetError(f"top={top}: a model that writes has one answer of its own; name others with answers=…")
+        photos = _photos(images)
+        if question is None or isinstance(question, str):
+            question = [question] * len(photos)
+        found = []
+        for photo, asked in zip(photos, _each(question, len(photos), "question"), strict=True):
+            found.append(self._explained(photo, asked, answers, versus, top, score, text, beam, max_length, options))
+        return found if several else found[0]
+
+    def _explained(
+        self,
+        photo: Photo,
+        question: str | None,
+        answers: str | Sequence[str] | None,
+        versus: str | Sequence[tuple[str, str]] | None,
+        top: int | None,
+        score: ScoreName,
+        text: str | Sequence[str],
+        beam: int,
+        longest: int,
+        options: dict[str, Any],
+    ) -> Explanation:
+        if question is None or not split(question):
+            raise InputError("there is no question; ask something, such as 'what is the dog doing'")
+        task = self.before(photo, self.speaker.question.format(question), score)
+        named = [answers] if isinstance(answers, str) else list(answers or ())
+        targets = [self.target(answer) for answer in named]
+        pairs = [] if versus is None or isinstance(versus, str) else [*versus]
+        targets += [_contrast(self.target(one), self.target(other)) for one, other in pairs]
+        if top != 0 and not (top is None and targets and pairs and not named):
+            said = self.says(task.look, beam, longest)
+            targets.insert(0, Target(Sentence(self.speaker, said).text, "answer", tuple(said)))
+        if isinstance(versus, str):
+            against = self.target(versus)
+            targets = [_contrast(target, against) for target in targets if target.ids != against.ids]
+        targets = list({(target.ids, target.versus): target for target in targets}.values())
+        if not targets:
+            raise TargetError("no answer to explain: name one (--answer), or let the model give its own (--top 1)")
+        words = locate(self.speaker.tokenizer, task.look.prompt[0].tolist(), question)
+        task.words = [range(word.start, word.stop) for word in words]
+        # A text for each answer: all are read in one pass.
+        texts = list(dict.fromkeys(side.ids for target in targets for side in _sides(target)))
+        shown = [word.text for word in words] or split(question)
+        return task.explained(
+            Choice([targets], self.choice(targets, texts, []), [question], [shown]), text=text, **options
+        )
+
+    def target(self, answer: str) -> Target:
+        """An answer in any words.
+
+        Raises:
+            TargetError: it is empty.
+        """
+        tokens = self.speaker.tokens(answer)
+        if not tokens or not answer.strip():
+            raise TargetError(f"the answer {answer!r} is empty: write one")
+        return Target(answer, "answer", tuple(tokens))
+
+
+def _sides(target: Target) -> list[Target]:
+    return [target] if target.versus is None else [target, target.versus]
+
+
+def _contrast(target: Target, versus: Target) -> Target:
+    from mmexplain.targets import contrast
+
+    if target.ids == versus.ids:
+        raise TargetError(f"{target.label!r} cannot be held against itself: name another answer")
+    return contrast(target, versus)
+
+
+def _photos(images: Any) -> list[Photo]:
+    listed: Iterable[Any] = images if isinstance(images, (list, tuple)) else [images]
+    found = [image if isinstance(image, Photo) else load_image(image) for image in listed]
+    if not found:
+        raise InputError("no photo was given")
+    return found
+
+
+def _each(texts: str | Sequence[str | None] | None, count: int, noun: str) -> list[str | None]:
+    if texts is None:
+        return [None] * count
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    if len(listed) != count:
+        raise InputError(f"{len(listed)} {noun}(s) for {count} photo(s)")
+    return listed
+
+
+def _check(score: str, beam: int, longest: int) -> None:
+    if score not in SCORES:
+        raise InputError(f"unknown score {score!r}; there are: {', '.join(map(repr, SCORES))}")
+    if beam < 1:
+        raise InputError(f"a search needs a beam of at least 1, not {beam}")
+    if longest < 1:
+        raise InputError(f"max_length={longest}: let the model say 1 token or more")

@@ -15,13 +15,16 @@ from mmexplain.errors import MethodError, ModelError
 from mmexplain.forward import model_runs
 from mmexplain.gradients import vectorized
 from mmexplain.passes import in_chunks
+from mmexplain.reader import Reader, ReaderOf, reader_for, told_or_guessed
 from mmexplain.surroundings import ordinary, require_ordinary, undisturbed
-from mmexplain.taps import Reader, reader_for
 
 if TYPE_CHECKING:
     from mmexplain.probe import Probe
 
 Reduction = Callable[[list[Tensor], list[Tensor], Tensor], Tensor]
+
+LAYER = "attention"
+"""What a task is asked for by the name of a layer: how tokens lie that attend to each other."""
 
 ROW_FACTOR = 6
 """Tensors of the size of all attention matrices that the graph of one input is reckoned to keep alive."""
@@ -53,6 +56,8 @@ class explicit_attention(TorchFunctionMode):
         rows: B, how many inputs the model runs on.
         image: ``(height, width)``, or ``(frames, height, width)`` of a clip.
         prefix: leading tokens that are no place in the photo, where the model tells.
+        told: how tokens lie over the photo, where the task tells, for a layer called ``"attention"`` with a row of one
+            number for each token.
 
     Attributes:
         matrices: for each layer that ran, in order, A as the model lays it out, ``[B, heads, N, N]`` or
@@ -61,7 +66,9 @@ class explicit_attention(TorchFunctionMode):
         refusal: why the matrices do not make up the whole of the model's attention; None if they do.
     """
 
-    def __init__(self, rows: int, image: Sequence[int], prefix: int | None = None) -> None:
+    def __init__(
+        self, rows: int, image: Sequence[int], prefix: int | None = None, told: ReaderOf | None = None
+    ) -> None:
         super().__init__()
         self.matrices: list[Tensor] = []
         self.reader: Reader | None = None
@@ -69,6 +76,7 @@ class explicit_attention(TorchFunctionMode):
         self._rows = rows
         self._image = tuple(image)
         self._prefix = prefix
+        self._told = told
         self._tokens = 0
         # What the last softmax put out, as it is and as it was handed on.
         self._softmax: list[Tensor] = []
@@ -169,7 +177,8 @@ class explicit_attention(TorchFunctionMode):
 
     def _places(self, tokens: int) -> Reader | None:
         """How tokens would lie over the photo, whatever the model tells of those before them."""
-        return reader_for((self._rows, tokens, 1), self._image, self._prefix)
+        shape = (self._rows, tokens, 1)
+        return told_or_guessed(self._told, LAYER, shape, self._image, self._prefix)
 
 
 def read_attention(probe: Probe, reduce: Reduction, *, gradients: bool = True) -> Tensor:
@@ -219,7 +228,10 @@ def _read(probe: Probe, part: slice, reduce: Reduction, gradients: bool) -> tupl
         inputs = {name: ordinary(value)[part] for name, value in problem.inputs.items()}
         context = {name: ordinary(value)[part] for name, value in problem.context.items()}
         prefix = getattr(problem.model, "num_prefix_tokens", None)
-        with model_runs(probe.inputs.shape), explicit_attention(len(targets), image, prefix) as attention:
+        with (
+            model_runs(probe.inputs.shape),
+            explicit_attention(len(targets), image, prefix, problem.reader) as attention,
+        ):
             features = problem.encode(inputs)
         attention.settle()
         reader = _required(attention)

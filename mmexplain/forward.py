@@ -12,8 +12,9 @@ from torch import Tensor
 from mmexplain.errors import LayerError, ModelError
 from mmexplain.methods.relu_rules import NoReLUError, ReLURule, relu_rule
 from mmexplain.problem import Problem, Rows
+from mmexplain.reader import Reader, reader_for
 from mmexplain.recorder import Recorder
-from mmexplain.taps import INPUT, Reader, reader_for
+from mmexplain.taps import INPUT
 
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 """What layers raise when they are given shapes, types or sizes that they do not take."""
@@ -56,7 +57,7 @@ class Forward:
         self.create_graph = create_graph
         self.image = inputs[problem.image]
         self.batch = self.image.shape[0]
-        self.recorder = Recorder(problem.model, self.modules)
+        self.recorder = Recorder(problem.model, self.modules, self.batch)
         self.readers = {INPUT: Reader("channels_first")}
         self._optional = optional
         self._repeats = 1
@@ -156,7 +157,10 @@ class Forward:
         count = len(value) if value.ndim else 1
         image = self.image.shape[2:]
         prefix = getattr(self.problem.model, "num_prefix_tokens", None)
-        reader = reader_for(value.shape, image, prefix, expected)
+        told = self.problem.reader and self.problem.reader(layer, value.shape)
+        if told is not None and count == expected * told.rows_per_input:
+            return told
+        reader = None if told is not None else reader_for(value.shape, image, prefix, expected)
         if count != expected and (reader is None or expected > 1):
             # Rows of one input would be broadcast against another's gradients. Frames of one clip are its own, but of
             # several it cannot be told which rows are whose.

@@ -134,12 +134,12 @@ def compare(explanation: Explanation, grids: Sequence[tuple[int, ...]] | None = 
 def _network(task: Task, image: Any) -> Network:
     """Look at the model on the photo itself, whose size may matter; on an empty clip, for a video."""
     if hasattr(task, "frames"):
-        return follow(task.model, task.encode, {"clip": task.empty()}, "clip")  # type: ignore[attr-defined]
+        return follow(task.model, task.encode, {"clip": task.empty()}, "clip", task.reader)  # type: ignore[attr-defined]
     inputs = task.prepare(image).inputs
     name = next((n for n, v in inputs.items() if v.is_floating_point() and v.ndim >= 4), None)
     if name is None:
         raise LayerError("no input of the model is a photo")
-    return follow(task.model, task.encode, inputs, name)
+    return follow(task.model, task.encode, inputs, name, task.reader)
 
 
 def _layers(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,25 @@ _RESAMPLING = {
 }
 # The shorter side is scaled before the crop, so a photo of 1×10,000 would become 224×2,240,000 on the way.
 _MAX_RESIZED = 64_000_000
+
+
+@runtime_checkable
+class PhotoPreprocess(Protocol):
+    """How a photo becomes a model's input: :class:`Preprocess`, or another library's way with a record of it."""
+
+    def __call__(self, photo: Photo | Image.Image) -> tuple[Tensor, Geometry]:
+        """One photo (upright RGB) → ``[C, h, w]`` float32, and how it lies over the original."""
+
+    @property
+    def size(self) -> Size:
+        """``(h, w)`` of the input; some usual one where it follows the photo's."""
+
+    @property
+    def black(self) -> Sequence[float]:
+        """What a black pixel becomes, for each channel."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was done to the photo, JSON-able."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from mmexplain.forward import ModelFailure, model_runs
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import PIXEL_GRAPH_FACTOR, in_chunks
 from mmexplain.problem import Observe, Problem, Reduce, Rows, Score, Strategy, padded
+from mmexplain.reader import Reader, told_or_guessed
 from mmexplain.surroundings import ordinary, undisturbed
-from mmexplain.taps import INPUT, Reader, reader_for
+from mmexplain.taps import INPUT
 
 FORWARD_FACTOR = 20
 """Tensors of the input's size that a forward pass without a graph is reckoned to hold for each row."""
@@ -303,7 +304,8 @@ class Probe:
         if value is None:
             raise LayerError(f"layer {layer!r} does not run in this model's forward pass, or puts out no tensor")
         prefix = getattr(self.problem.model, "num_prefix_tokens", None)
-        reader = reader_for(value.shape, self.inputs.shape[2:], prefix, self.batch) if value.ndim else None
+        image = self.inputs.shape[2:]
+        reader = told_or_guessed(self.problem.reader, layer, value.shape, image, prefix, self.batch)
         if reader is None:
             raise LayerError(
                 f"layer {layer!r} puts out shape {tuple(value.shape)}, which is no map of the photo; choose one that "
@@ -315,7 +317,7 @@ class Probe:
         old = self.problem
         inputs = {name: ordinary(value)[owner] for name, value in old.inputs.items() if name != old.image}
         context = {name: ordinary(value)[owner] for name, value in old.context.items()}
-        return Problem(old.model, old.encode, old.decode, old.score, {old.image: images, **inputs}, context)
+        return Problem(old.model, old.encode, old.decode, old.score, {old.image: images, **inputs}, context, old.reader)
 
     def _rows(self, owner: Tensor) -> Rows:
         return [self.targets[number] for number in owner.tolist()]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from mmexplain.errors import ModelError, TargetError
+from mmexplain.reader import ReaderOf
 from mmexplain.targets import Target
 
 Strategy = Literal["auto", "expand", "vjp", "loop"]
@@ -66,6 +67,7 @@ class Problem:
         score: output and R rows of targets → ``[R, K]``.
         inputs: name → ``[B, ...]``; the first floating tensor with four or more axes is the photo (or clip).
         context: name → ``[B, ...]``.
+        reader: how layers are read as maps, where the task knows; found out by their shapes otherwise.
     """
 
     model: nn.Module
@@ -74,6 +76,7 @@ class Problem:
     score: Score
     inputs: dict[str, Tensor]
     context: dict[str, Tensor] = field(default_factory=dict)
+    reader: ReaderOf | None = None
 
     @property
     def image(self) -> str:

@@ -28,14 +28,21 @@ class Recorder:
     The hooks sit on the model, which other threads and explanations within this one may run at the same time: they
     do something only within :meth:`recording`, in its thread.
 
+    Args:
+        model: holds the layers.
+        layers: their names.
+        batch: inputs that ``encode`` runs on. A layer may have several rows for each (tiles, frames): they stay
+            together when rows are repeated.
+
     Attributes:
         captured: layer name → the tensor that gradients are taken for, ``[R, ...]`` as the layer puts it out.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str], batch: int = 0) -> None:
         self.captured: dict[str, Tensor] = {}
         self._model = model
         self._layers = list(layers)
+        self._batch = batch
         self._repeats = 1
         self._calls: dict[str, int] = {}
         self._handed: dict[str, tuple[Tensor, int]] = {}
@@ -108,6 +115,14 @@ class Recorder:
         finally:
             _listening.recorder = outer
 
+    def _repeated(self, value: Tensor) -> Tensor:
+        if self._repeats == 1:
+            return value.clone()
+        together = len(value) // self._batch if self._batch and len(value) % self._batch == 0 else 1
+        grouped = value.unflatten(0, (-1, max(1, together)))
+        repeated: Tensor = grouped.repeat_interleave(self._repeats, 0).flatten(0, 1)
+        return repeated
+
     def _hook(self, layer: str, call: int) -> Any:
         def hook(module: nn.Module, _: Any, output: Any) -> Any:
             if getattr(_listening, "recorder", None) is not self:
@@ -126,10 +141,7 @@ class Recorder:
                     f"layer {layer!r} runs under torch.inference_mode() inside the model, where nothing can be "
                     "differentiated; use torch.no_grad() there, or choose a later layer"
                 )
-            if value.requires_grad:
-                tapped = value.clone()
-            else:
-                tapped = value.detach().repeat_interleave(self._repeats, dim=0).requires_grad_()
+            tapped = value.clone() if value.requires_grad else self._repeated(value.detach()).requires_grad_()
             torch.set_grad_enabled(True)
             handed = tapped.clone()
             self.captured[layer] = tapped

@@ -100,13 +100,17 @@ def boundary(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     wanted = [expanded, *(recorder.captured[layer] for layer in inside)]
     grads = gradient(scores, torch.ones_like(scores), wanted, create_graph=forward.create_graph)
     gradients = {
-        layer: required(grad, layer).unflatten(0, (forward.batch, count))
+        layer: _by_target(required(grad, layer), forward.batch, count)
         for layer, grad in zip(inside, grads[1:], strict=True)
     }
     if before:
         vectors = required(grads[0], before[0]).unflatten(0, (forward.batch, count))
         gradients |= _pull_back(forward, features, vectors, before)
-    activations = {layer: recorder.captured[layer][:: count if layer in inside else 1] for layer in forward.layers}
+    captured = {layer: recorder.captured[layer] for layer in forward.layers}
+    activations = {
+        layer: _by_target(value, forward.batch, count)[:, 0] if layer in inside else value
+        for layer, value in captured.items()
+    }
     return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)
 
 
@@ -169,10 +173,13 @@ def expand(forward: Forward, rows: Rows) -> Chunk:
     captured = [forward.recorder.captured[layer] for layer in forward.layers]
     grads = gradient(scores, torch.ones_like(scores), captured, create_graph=forward.create_graph)
     gradients = {
-        layer: required(grad, layer).unflatten(0, (forward.batch, count))
+        layer: _by_target(required(grad, layer), forward.batch, count)
         for layer, grad in zip(forward.layers, grads, strict=True)
     }
-    activations = {layer: forward.recorder.captured[layer][::count] for layer in forward.layers}
+    activations = {
+        layer: _by_target(value, forward.batch, count)[:, 0]
+        for layer, value in zip(forward.layers, captured, strict=True)
+    }
     return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)
 
 
@@ -187,6 +194,12 @@ def _expanded(forward: Forward, singles: Rows, count: int, *, at_input: bool) ->
     if not features.requires_grad:
         features = features.detach().requires_grad_()
     return forward.decode(features, singles, count)
+
+
+def _by_target(values: Tensor, batch: int, count: int) -> Tensor:
+    """``[B · k · n, ...]``, where n rows belong to one target of one input, as ``[B · n, k, ...]``."""
+    sorted_by_row: Tensor = values.unflatten(0, (batch, count, -1)).transpose(1, 2).flatten(0, 1)
+    return sorted_by_row
 
 
 def _singles(rows: Rows) -> list[list[Target]]:

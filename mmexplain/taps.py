@@ -8,21 +8,19 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import LayerError, closest
+from mmexplain.reader import ReaderOf, told_or_guessed
 from mmexplain.surroundings import device_of, require_ordinary, undisturbed
-
-Layout = Literal["channels_first", "channels_last", "tokens"]
 
 INPUT = "input"
 """Name under which pixel-space maps are filed: the model's own input."""
 
-MAX_PREFIX_TOKENS = 8
 MAX_TRIES = 8
 
 
@@ -134,120 +132,6 @@ def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 @dataclass(frozen=True)
-class Reader:
-    """How to read one layer's output as maps; the same linear reading serves activations and gradients.
-
-    Attributes:
-        layout: where the channels stand.
-        prefix: leading tokens that are no place in the photo (class and register tokens).
-        grid: height and width of the token grid; of a clip's, steps in time before them.
-        frames: where a layer over clips has no axis of time, how many of its rows are one clip: all frames of it,
-            which the model sees one by one, or 1, if it has merged them.
-    """
-
-    layout: Layout
-    prefix: int = 0
-    grid: tuple[int, ...] | None = None
-    frames: int | None = None
-
-    def __call__(self, value: Tensor) -> Tensor:
-        """``[R, ...]`` (``[R · frames, ...]``) as the layer puts it out → ``[R, C, *S]``."""
-        maps = self._maps(value)
-        return maps if self.frames is None else maps.unflatten(0, (-1, self.frames)).movedim(1, 2)
-
-    def _maps(self, value: Tensor) -> Tensor:
-        if self.layout == "channels_first":
-            return value
-        if self.layout == "channels_last":
-            return value.movedim(-1, 1)
-        assert self.grid is not None
-        folded: Tensor = value[:, self.prefix :].unflatten(1, self.grid)
-        return folded.movedim(-1, 1)
-
-
-def reader_for(
-    shape: Sequence[int], image: Sequence[int] | None, prefix: int | None = None, inputs: int | None = None
-) -> Reader | None:
-    """Find out how an output of ``shape`` lies over an image of ``(height, width)`` or a clip of ``(frames, h, w)``.
-
-    Four and five dimensions are maps with the channels first or last, whichever leaves a grid of the image's shape;
-    three are tokens if, without a few leading ones, they fold to such a grid. None if the output is no map. A CNN that
-    sees each frame of a clip apart has them as rows, one clip after the other.
-
-    Args:
-        shape: ``[R, ...]`` as the layer puts it out.
-        image: the model's input size; a square is assumed if None.
-        prefix: how many leading tokens the model says it has; others are tried after that.
-        inputs: how many photos or clips the R rows are made of; R if None.
-    """
-    clip = image is not None and len(image) == 3
-    if image is not None and inputs not in (None, shape[0]):
-        if not clip or shape[0] != inputs * image[0] or len(shape) > 4:
-            return None
-        reader = _reader(shape, image[1:], prefix)
-        return reader and replace(reader, frames=image[0])
-    reader = _reader(shape, image, prefix)
-    return replace(reader, frames=1) if reader and clip and len(shape) == 4 else reader
-
-
-def _reader(shape: Sequence[int], image: Sequence[int] | None, prefix: int | None) -> Reader | None:
-    match len(shape):
-        case 4 | 5:
-            first, last = shape[2:], shape[1:-1]
-            first_fits, last_fits = _one_stride(first, image), _one_stride(last, image)
-            first_error, last_error = _aspect_error(first, image), _aspect_error(last, image)
-            # Where both fit, on small grids, the channels stand first unless the other fits clearly better.
-            if first_fits and not (last_fits and last_error + 0.05 < first_error):
-                return Reader("channels_first")
-            if last_fits:
-                return Reader("channels_last")
-            # Networks that read text lines shrink one axis more than the other. Of a clip, four are heads and tokens.
-            heads = image is not None and len(image) == 3 and len(shape) == 4
-            return Reader("channels_first") if first_error < last_error and not heads else None
-        case 3 if image is None or len(image) < 3 or shape[1] != image[0]:  # as many as frames: what an LSTM says
-            guesses = [*([] if prefix is None else [prefix]), *range(MAX_PREFIX_TOKENS + 1)]
-            grids = [(skip, grid) for skip in guesses if (grid := _fold(shape[1] - skip, image)) is not None]
-            if grids:
-                skip, grid = min(grids, key=lambda found: (found[0] != prefix, _aspect_error(found[1], image)))
-                return Reader("tokens", skip, grid)
-    return None
-
-
-def _sides(image: Sequence[int] | None) -> tuple[int, int]:
-    return (image[-2], image[-1]) if image is not None else (1, 1)
-
-
-def _aspect_error(grid: Sequence[int], image: Sequence[int] | None) -> float:
-    """How far a grid's aspect is from the image's; for clips the last two axes count."""
-    height, width = _sides(image)
-    return abs(math.log((grid[-2] / grid[-1]) / (height / width)))
-
-
-def _one_stride(grid: Sequence[int], image: Sequence[int] | None) -> bool:
-    """Whether one stride gives both sides of the grid, but for what padding adds or takes away."""
-    sides = list(zip(_sides(image), grid[-2:], strict=True))
-    smallest = [side / (cells + 1.5) for side, cells in sides]
-    largest = [side / (cells - 1.5) if cells > 1.5 else math.inf for side, cells in sides]
-    return max(smallest) <= min(largest)
-
-
-def _fold(tokens: int, image: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Grid of ``tokens`` places with the aspect of the image; of those for a clip the one with most steps in time."""
-    if image is not None and len(image) == 3:
-        steps = [n for n in range(image[0], 0, -1) if image[0] % n == 0 and tokens % n == 0]
-        grids = [(n, *grid) for n in steps if (grid := _fold(tokens // n, image[1:])) is not None]
-        return min(grids, key=lambda grid: _aspect_error(grid, image), default=None)
-    if tokens < 4:
-        return None
-    height, width = _sides(image)
-    rows = round(math.sqrt(tokens * height / width))
-    if rows < 1 or tokens % rows:
-        return None
-    grid = (rows, tokens // rows)
-    return grid if _aspect_error(grid, image) < 0.15 else None
-
-
-@dataclass(frozen=True)
 class LayerInfo:
     """One module call as it ran: for ``mmexplain layers`` and for choosing a default."""
 
@@ -258,7 +142,9 @@ class LayerInfo:
     convolution: bool
 
 
-def trace(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None = None) -> list[LayerInfo]:
+def trace(
+    model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None = None, reader: ReaderOf | None = None
+) -> list[LayerInfo]:
     """Run the model once without a graph and list every module call in the order in which they finished.
 
     Args:
@@ -266,12 +152,13 @@ def trace(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None 
         run: calls the model and returns its output.
         image: ``(height, width)`` of the model's input, ``(frames, height, width)`` of a clip, to tell channels-first
             from channels-last.
+        reader: how layers are read, where that is known (``Task.reader``).
     """
-    return _trace(model, run, image)[0]
+    return _trace(model, run, image, reader)[0]
 
 
 def _trace(
-    model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None
+    model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None, told: ReaderOf | None
 ) -> tuple[list[LayerInfo], Tensor | None]:
     """The layers, and what the model put out."""
     calls: list[tuple[str, nn.Module, torch.Size]] = []
@@ -295,7 +182,7 @@ def _trace(
     prefix = getattr(model, "num_prefix_tokens", None)
     records = []
     for name, module, shape in calls:
-        reader = reader_for(shape, image, prefix, inputs)
+        reader = told_or_guessed(told, name, shape, image, prefix, inputs)
         maps = tuple(reader(torch.empty(shape, device="meta")).shape) if reader else None
         is_convolution = isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
         records.append(LayerInfo(name, type(module).__name__, tuple(shape), maps, is_convolution))
@@ -324,7 +211,9 @@ def _looking(model: nn.Module) -> Iterator[None]:
                 handle.remove()
 
 
-def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None = None) -> str:
+def suggest(
+    model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None = None, reader: ReaderOf | None = None
+) -> str:
     """The layer to explain when the user names none.
 
     For a CNN: the last point that still has the grid of the last convolution (``layer4`` of a ResNet, the ReLU
@@ -335,11 +224,12 @@ def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | Non
         model: whose layers are looked at.
         run: calls the model and returns its output.
         image: ``(height, width)`` of the model's input, ``(frames, height, width)`` of a clip.
+        reader: how layers are read, where that is known (``Task.reader``).
 
     Raises:
         LayerError: nothing in the model puts out a grid.
     """
-    records, output = _trace(model, run, image)
+    records, output = _trace(model, run, image, reader)
     grids = [i for i, record in enumerate(records) if record.maps and math.prod(record.maps[-2:]) > 1]
     if not grids:
         raise LayerError("no layer of this model puts out a feature map; name one with layers=[...]")
@@ -356,7 +246,7 @@ def suggest(model: nn.Module, run: Callable[[], Any], image: Sequence[int] | Non
         assert end.maps is not None
         blocks = [records[i] for i in reversed(usable) if re.fullmatch(r"(?!.*\bmlp\b).*\D\d+", records[i].name)]
         candidates = [end.name, *(b.name for b in blocks if b.maps and b.maps[2:] == end.maps[2:])]
-    return next((name for name in candidates[:MAX_TRIES] if _matters(model, run, name, image)), candidates[0])
+    return next((name for name in candidates[:MAX_TRIES] if _matters(model, run, name, image, reader)), candidates[0])
 
 
 def _same_grid(records: list[LayerInfo], convolution: int, classes: int | None) -> list[str]:
@@ -372,7 +262,9 @@ def _same_grid(records: list[LayerInfo], convolution: int, classes: int | None) 
     return found[::-1]
 
 
-def _matters(model: nn.Module, run: Callable[[], Any], layer: str, image: Sequence[int] | None) -> bool:
+def _matters(
+    model: nn.Module, run: Callable[[], Any], layer: str, image: Sequence[int] | None, told: ReaderOf | None
+) -> bool:
     """Whether the model's output depends on the layer's map, and not only on its class token."""
     from mmexplain.recorder import Recorder
 
@@ -386,5 +278,6 @@ def _matters(model: nn.Module, run: Callable[[], Any], layer: str, image: Sequen
         mixture = torch.arange(output.numel(), device=output.device).cos().view_as(output)
         (gradient,) = torch.autograd.grad(output, value, mixture.to(output.dtype), allow_unused=True)
         rows = len(output) if output.ndim else None
-        reader = reader_for(value.shape, image, getattr(model, "num_prefix_tokens", None), rows)
+        prefix = getattr(model, "num_prefix_tokens", None)
+        reader = told_or_guessed(told, layer, value.shape, image, prefix, rows)
         return gradient is not None and reader is not None and bool(reader(gradient).any())

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import LayerError
+from mmexplain.reader import ReaderOf, told_or_guessed
 from mmexplain.surroundings import device_of, ordinary, require_ordinary, undisturbed
-from mmexplain.taps import first_tensor, reader_for
+from mmexplain.taps import first_tensor
 
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -187,6 +188,7 @@ def follow(
     run: Callable[[dict[str, Tensor]], Any],
     inputs: dict[str, Tensor],
     image: str,
+    reader: ReaderOf | None = None,
 ) -> Network:
     """Run a model once, and find the layers through which all of the photo passes.
 
@@ -198,6 +200,7 @@ def follow(
         run: inputs → output.
         inputs: of one photo or clip, ``[1, ...]``.
         image: name of the input that holds it.
+        reader: how layers are read, where that is known (``Task.reader``).
 
     Raises:
         LayerError: the output does not depend on the photo by a graph.
@@ -237,8 +240,8 @@ def follow(
     past: Counter[str] = Counter()
     calls = []
     for name, module, shape, node in seen:
-        reader = reader_for(shape, size, prefix, rows)
-        maps = tuple(reader(torch.empty(shape, device="meta")).shape) if reader else ()
+        found = told_or_guessed(reader, name, shape, size, prefix, rows)
+        maps = tuple(found(torch.empty(shape, device="meta")).shape) if found else ()
         if math.prod(maps[-2:]) > 1:
             tapped = name if times[name] == 1 else f"{name}@{past[name]}"
             unit = Unit(tapped, type(module).__name__, maps[2:])

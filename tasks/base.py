@@ -14,7 +14,8 @@ from mmexplain.errors import InputError
 from mmexplain.explanation import Picture
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo, display, load_image
-from mmexplain.preprocess import Preprocess
+from mmexplain.preprocess import PhotoPreprocess
+from mmexplain.reader import Reader
 from mmexplain.targets import Target
 
 
@@ -51,7 +52,7 @@ class Batch:
 
 
 def photo_batch(
-    images: Any, preprocess: Preprocess, device: torch.device | str, dtype: torch.dtype = torch.float32
+    images: Any, preprocess: PhotoPreprocess, device: torch.device | str, dtype: torch.dtype = torch.float32
 ) -> Batch:
     """One photo or a sequence of them → a batch whose input ``image`` is ``[B, 3, h, w]``.
 
@@ -134,6 +135,22 @@ class Task(ABC):
     def default_layer(self) -> str:
         """Dotted name of the layer that is explained when the user names none."""
 
+    def reader(self, layer: str, shape: Sequence[int]) -> Reader | None:
+        """How a layer's output is read as maps, where the task knows it better than its shape tells.
+
+        Args:
+            layer: dotted name, perhaps with ``@call``; ``"attention"`` stands for the tokens that attend to each
+                other where the model sees the photo.
+            shape: of what it puts out, ``[R, ...]``, for inputs of the last batch that was prepared.
+
+        Returns:
+            None where the shape tells enough: maps, or tokens that fold to a grid of the input's aspect.
+
+        Raises:
+            LayerError: its output is no map of the photo, whatever it looks like.
+        """
+        return None
+
     def black(self) -> Sequence[float]:
         """What a black pixel becomes in the model's input, for each channel; one number stands for all. Parts of the
         photo that are taken away become black. Here 0, which is right where nothing is subtracted."""
@@ -171,7 +188,7 @@ class PhotoTask(Task):
         preprocess: photo → tensor, with its geometry.
     """
 
-    preprocess: Preprocess
+    preprocess: PhotoPreprocess
 
     @property
     def like(self) -> Tensor:

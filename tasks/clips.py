@@ -15,7 +15,7 @@ from mmexplain.errors import InputError
 from mmexplain.explanation import Picture
 from mmexplain.geometry import Geometry, fit
 from mmexplain.pixels import reduced
-from mmexplain.preprocess import Preprocess
+from mmexplain.preprocess import PhotoPreprocess
 from mmexplain.tasks.base import Batch, PhotoTask
 from mmexplain.video import Frame, Video, dense, open_video, uniform, windows
 
@@ -57,7 +57,7 @@ def choose_windows(
 
 
 def stream_windows(
-    video: Video, numbers: Sequence[Window], preprocess: Preprocess, see: Callable[[Frame], None] | None = None
+    video: Video, numbers: Sequence[Window], preprocess: PhotoPreprocess, see: Callable[[Frame], None] | None = None
 ) -> Generator[tuple[Tensor, Geometry]]:
     """Each window as ``[3, T, h, w]`` and how it lies over the video. Every frame is decoded and prepared once; what
     is in memory is one window, and what the next one shares with it.

@@ -15,11 +15,13 @@ from mmexplain.tasks.action import names as action
 from mmexplain.tasks.action.cache import cache_folder
 from mmexplain.tasks.classification import models as classification
 from mmexplain.tasks.device import resolve_device
+from mmexplain.tasks.huggingface import loading as huggingface
 from mmexplain.tasks.vqa import names as vqa
 from mmexplain.tasks.zoo import zoo_path
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from mmexplain.tasks.base import Task
 
@@ -140,17 +142,32 @@ def models() -> list[ModelInfo]:
         ),
         _family("torchvision:NAME", "classify", "torchvision's classifiers (resnet50, vgg16 ...)", "see torchvision"),
         _family("timm:NAME", "classify", "timm's classifiers (convnext_tiny.in12k ...)", "see each model's card"),
+        *(
+            _family(huggingface.FORM, task, f"transformers' models for {kind.noun}", "see each model's card")
+            for task, kind in _KINDS.items()
+            if any(task in served for served in huggingface.ARCHITECTURES.values())
+        ),
     ]
 
 
-def load(model_id: str, task: str | None = None, device: str | torch.device = "auto") -> Task:
+def load(
+    model_id: str | Path | nn.Module,
+    task: str | None = None,
+    device: str | torch.device = "auto",
+    *,
+    processor: Any = None,
+    trust_remote_code: bool = False,
+) -> Task:
     """The task of a model, ready to explain: the model in eval mode on ``device``.
 
     Args:
         model_id: an id of :func:`models`; ``torchvision:NAME``, ``timm:NAME``, either with ``@FILE`` for weights of
-            your own; or the path of a file of weights that says what it holds.
+            your own; the path of a file of weights that says what it holds; ``hf:ID`` for a model of transformers, its
+            folder, or the model itself.
         task: "caption", "vqa", "action" or "classify", if it must be that; otherwise the model decides.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps". A model that is given itself stays where it is.
+        processor: of a model of transformers, what prepares its inputs; otherwise it is loaded along with the model.
+        trust_remote_code: run the code that a checkpoint of transformers brings along.
 
     Raises:
         ModelError: no such model, or one for another task; the message offers the closest ones.
@@ -159,12 +176,15 @@ def load(model_id: str, task: str | None = None, device: str | torch.device = "a
     """
     if task is not None and task not in _KINDS:
         raise ModelError(f"unknown task {task!r}; there are: {', '.join(_KINDS)}")
+    if not isinstance(model_id, str | Path) or _is_huggingface(str(model_id)):
+        source: Any = model_id
+        return huggingface.load(source, task, device, processor=processor, trust_remote_code=trust_remote_code)
     model_id = str(model_id)
     found = _task_of(model_id, task)
     if task is not None and found != task:
         raise ModelError(
             f"{model_id!r} is a model for {_KINDS[found].noun}; for {_KINDS[task].noun} there are: "
-            f"{', '.join(_KINDS[task].forms)}"
+            f"{', '.join(_KINDS[task].forms)}, {huggingface.FORM}"
         )
     place = resolve_device(device)
     module, _, function = _KINDS[found].loader.partition(":")
@@ -203,15 +223,22 @@ def _task_of(model_id: str, asked: str | None) -> str:
         if kind.serves(name):
             return task
     if not _looks_like_path(model_id):
-        forms = list(dict.fromkeys(form for kind in _KINDS.values() for form in kind.forms))
+        forms = list(dict.fromkeys([*(form for kind in _KINDS.values() for form in kind.forms), huggingface.FORM]))
         near = did_you_mean(model_id, forms)
         known = ", ".join(forms)
-        raise ModelError(f"unknown model {model_id!r}{near}; a model is one of {known}, or a file of weights")
+        raise ModelError(
+            f"unknown model {model_id!r}{near}; a model is one of {known}, a folder "
+            "as transformers saves it, or a file of weights"
+        )
     from mmexplain.tasks.classification.checkpoint import read_card
 
     architecture = str(read_card(model_id).get("architecture", ""))
     served = [task for task, kind in _KINDS.items() if kind.serves(architecture)]
     return (served or [asked or "classify"])[0]
+
+
+def _is_huggingface(model_id: str) -> bool:
+    return model_id.startswith(huggingface.PREFIX) or Path(model_id, "config.json").is_file()
 
 
 def _looks_like_path(text: str) -> bool:
@@ -224,7 +251,7 @@ def _installed(package: str) -> bool:
 
 
 def _family(form: str, task: str, what: str, licence: str) -> ModelInfo:
-    package = form.partition(":")[0]
+    package = {"hf": "transformers"}.get(form.partition(":")[0], form.partition(":")[0])
     installed = _installed(package)
     return ModelInfo(form, task, what, None, licence, installed, "" if installed else f"pip install {package}")
 

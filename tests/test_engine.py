@@ -14,7 +14,7 @@ from mmexplain.engine import run
 from mmexplain.errors import DeviceError, LayerError, MMExplainError, ModelError, TargetError
 from mmexplain.methods import gradcam, gradcam_pp
 from mmexplain.problem import Choice, Problem, Rows, Strategy
-from mmexplain.taps import reader_for
+from mmexplain.reader import reader_for
 from tests import slow
 from tests.models import (
     AttentiveCaptioner,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mmexplain.errors import LayerError, ModelError
 from mmexplain.preprocess import Preprocess
-from mmexplain.taps import Reader, first_tensor, reader_for, replace_tensor, resolve, suggest, trace
+from mmexplain.reader import Reader, reader_for
+from mmexplain.taps import first_tensor, replace_tensor, resolve, suggest, trace
 from mmexplain.tasks.classification import Classifier
 from tests.models import ChannelsLastNet, PlainCNN, ResidualNet, TokenNet, VideoNet, seeded, small_mvit
 

@@ -19,8 +19,8 @@ from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
 from mmexplain.methods.registry import select
 from mmexplain.problem import Choice, Rows
+from mmexplain.reader import reader_for
 from mmexplain.surroundings import evaluating
-from mmexplain.taps import reader_for
 from mmexplain.targets import Target
 from mmexplain.tasks.base import Batch, Task
 from mmexplain.tasks.captioning.task import Captioning

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmexplain.errors import InputError, LayerError, ModelError
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
-from mmexplain.preprocess import Preprocess
+from mmexplain.preprocess import PhotoPreprocess, Preprocess
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
 from mmexplain.tasks.base import PhotoTask
@@ -77,7 +77,7 @@ class Classifier(OutcomeTask, PhotoTask):
         if self._layer is None:
             empty = self.empty()
             try:
-                self._layer = suggest(self.model, lambda: self.model(empty), self.preprocess.size)
+                self._layer = suggest(self.model, lambda: self.model(empty), self.preprocess.size, self.reader)
             except LayerError as error:
                 raise LayerError(f"model {self.model_id!r}: {error}") from None
         return self._layer
@@ -124,8 +124,8 @@ class Classifier(OutcomeTask, PhotoTask):
         return found if isinstance(images, (list, tuple)) else found[0]
 
 
-def _preprocess_of(model: nn.Module, transforms: Any) -> Preprocess:
-    if isinstance(transforms, Preprocess):
+def _preprocess_of(model: nn.Module, transforms: Any) -> PhotoPreprocess:
+    if isinstance(transforms, PhotoPreprocess):
         return transforms
     if transforms is not None:
         return Preprocess.from_torchvision(transforms)

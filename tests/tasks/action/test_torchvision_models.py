@@ -12,6 +12,7 @@ from torchvision.models._api import WeightsEnum
 
 from mmexplain import taps
 from mmexplain.errors import CheckpointError, ModelError
+from mmexplain.reader import reader_for
 from mmexplain.tasks.action.labels import kinetics400
 from mmexplain.tasks.action.loading import load_action_model
 from mmexplain.tasks.action.names import TORCHVISION
@@ -52,7 +53,7 @@ def test_the_layer_is_the_last_grid_of_space_and_time(name):
     layer = model.get_submodule(family.layer)
     layer.register_forward_hook(lambda _, __, output: found.update(shape=taps.first_tensor(output).shape))
     assert model(clip).shape == (1, 400)
-    reader = taps.reader_for(found["shape"], clip.shape[2:])
+    reader = reader_for(found["shape"], clip.shape[2:])
     maps = reader(torch.empty(found["shape"], device="meta")).shape
     steps = {"mc3_18": 16, "s3d": 16, "swin3d_t": 16, "swin3d_s": 16, "swin3d_b": 16, "mvit_v1_b": 8, "mvit_v2_s": 8}
     assert maps[2:] == (steps.get(name, 2), 7, 7)

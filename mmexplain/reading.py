@@ -47,12 +47,12 @@ class Passage:
         words: how many words W the text has.
         targets: the K targets.
         places: for each target, where the first word, the second ... stand among the text layer's T places: as many
-            as were read before it.
+            as were read before it. A word of several tokens stands at several places.
     """
 
     words: int
     targets: Sequence[Target]
-    places: Sequence[Sequence[int]]
+    places: Sequence[Sequence[int | Sequence[int]]]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read(
     """
     (name,) = resolve(problem.model, [layer])
     rows = [
-        _Row(number, target, places)
+        _Row(number, target, tuple((place,) if isinstance(place, int) else tuple(place) for place in places))
         for number, passage in enumerate(passages)
         for target, places in zip(passage.targets, passage.places, strict=True)
         if places
@@ -163,7 +163,8 @@ def _refined(
         products, scores = _along(problem, features, [rows[r] for r in todo], layer, alphas, memory)
         again = []
         for r, along, ends in zip(todo, products, scores, strict=True):
-            parts = (weights.to(along) @ along)[:, list(rows[r].places)]
+            every = weights.to(along) @ along
+            parts = torch.stack([every[:, list(word)].sum(1) for word in rows[r].places], 1)
             errors = completeness_error(parts, ends)
             worst = float(errors[complete].max()) if complete.any() else 0.0
             before = found[r].errors[complete] if r in found else None
@@ -189,11 +190,16 @@ def _path(methods: Sequence[TextMethod], steps: int) -> tuple[list[float], Tenso
 
 @dataclass(frozen=True)
 class _Row:
-    """One target of input ``number``, and where the words read before it stand."""
+    """One target of input ``number``, and where the words read before it stand, with all of their tokens."""
 
     number: int
     target: Target
-    places: Sequence[int]
+    places: tuple[tuple[int, ...], ...]
+
+    @property
+    def tokens(self) -> list[int]:
+        """Places of all tokens of all words."""
+        return [place for word in self.places for place in word]
 
 
 def _along(
@@ -226,10 +232,10 @@ def _along(
         count = len(groups[0])
         words = torch.zeros(len(groups), texts.shape[1], dtype=torch.bool, device=device)
         for g, group in enumerate(groups):
-            places = rows[group[0]].places
+            places = rows[group[0]].tokens
             if max(places) >= texts.shape[1]:
                 raise LayerError(f"text layer {layer!r} puts out {texts.shape[1]} place(s); there is no {max(places)}")
-            words[g, list(places)] = True
+            words[g, places] = True
         inputs = torch.tensor([rows[group[0]].number for group in groups], device=device)
 
         def run(
@@ -270,9 +276,9 @@ def _along(
 
 def _by_text(rows: Sequence[_Row]) -> list[list[list[int]]]:
     """Numbers of the rows that share input and words, in groups; groups of equal size stand together."""
-    texts: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    texts: dict[tuple[int, tuple[tuple[int, ...], ...]], list[int]] = {}
     for r, row in enumerate(rows):
-        texts.setdefault((row.number, tuple(row.places)), []).append(r)
+        texts.setdefault((row.number, row.places), []).append(r)
     sizes: dict[int, list[list[int]]] = {}
     for group in texts.values():
         sizes.setdefault(len(group), []).append(group)

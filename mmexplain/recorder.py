@@ -53,7 +53,9 @@ class Recorder:
         for layer in self._layers:
             name = LayerName.parse(layer)
             module = self._model.get_submodule(name.module)
-            self._handles.append(module.register_forward_hook(self._hook(layer, name.call)))
+            # First of all hooks: what others record of the layer (transformers do, for hidden states) is then what is
+            # handed on, and on the way to the score.
+            self._handles.append(module.register_forward_hook(self._hook(layer, name.call), prepend=True))
         return self
 
     def __exit__(self, *_: object) -> None:

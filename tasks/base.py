@@ -162,7 +162,7 @@ class Task(ABC):
         """
         return None
 
-    def text_places(self, target: Target, count: int) -> Sequence[int]:
+    def text_places(self, target: Target, count: int) -> Sequence[int | Sequence[int]]:
         """Where the words stand that were read before a target was said.
 
         Args:
@@ -170,7 +170,8 @@ class Task(ABC):
             count: words of the text: of ``Choice.words`` for its input.
 
         Returns:
-            For the first word, the second, and so on: its place among the T of :meth:`text_layer`. Shorter than
+            For the first word, the second, and so on: its place among the T of :meth:`text_layer`, or the places of
+            its tokens where it has several. Shorter than
             ``count`` where the last words were not read. Other places (a start token, padding) stay as they are when
             words are taken away. Here: every word, at its own number, as in a question.
         """

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmexplain.errors import ModelError, did_you_mean
+from mmexplain.tasks.huggingface.speakers import ANSWERERS, CAPTIONERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,14 @@ ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
     "CLIPModel": _ZERO_SHOT,
     "SiglipModel": _ZERO_SHOT,
     "Siglip2Model": _ZERO_SHOT,
+    # texts of the model's own
+    **{
+        name: {
+            **({"caption": f"{_HERE}.speaking:captioner"} if name in CAPTIONERS else {}),
+            **({"vqa": f"{_HERE}.speaking:answerer"} if name in ANSWERERS else {}),
+        }
+        for name in (*CAPTIONERS, *ANSWERERS)
+    },
 }
 """Class of a model → task that it serves → ``module:function``, which makes the task of a
 :class:`~mmexplain.tasks.huggingface.checkpoint.Checkpoint`. The first task is the model's if none is asked for."""

@@ -121,7 +121,7 @@ class OnPhoto(Task):
         """As the family has it."""
         return self.speaker.text_layer()
 
-    def text_places(self, target: Target, count: int) -> Sequence[Any]:
+    def text_places(self, target: Target, count: int) -> Sequence[Sequence[int]]:
         """Tokens of the words that were read before a target."""
         if target.kind in ("word", "span") or (target.versus is not None and target.index is not None):
             return self.words[: target.index]

@@ -13,11 +13,13 @@ from mmexplain.explanation import Explanation
 from mmexplain.io import Photo, load_image
 from mmexplain.problem import Choice
 from mmexplain.surroundings import undisturbed
-from mmexplain.targets import Target
+from mmexplain.targets import Target, contrast
+from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.phrases import Said as Sentence
 from mmexplain.tasks.huggingface.photo_task import OnPhoto
 from mmexplain.tasks.huggingface.said import SCORES, ScoreName
 from mmexplain.tasks.huggingface.speaker import Look, Speaker
+from mmexplain.tasks.huggingface.speakers import ANSWERERS, CAPTIONERS, speaker_of
 from mmexplain.tasks.huggingface.words import locate, split
 
 LONGEST = 64
@@ -269,13 +271,21 @@ class Answering(Speaking):
         return Target(answer, "answer", tuple(tokens))
 
 
+def captioner(checkpoint: Checkpoint) -> Captioning:
+    """The task of a model that describes photos."""
+    return Captioning(speaker_of(checkpoint, CAPTIONERS))
+
+
+def answerer(checkpoint: Checkpoint) -> Answering:
+    """The task of a model that answers questions in words of its own."""
+    return Answering(speaker_of(checkpoint, ANSWERERS))
+
+
 def _sides(target: Target) -> list[Target]:
     return [target] if target.versus is None else [target, target.versus]
 
 
 def _contrast(target: Target, versus: Target) -> Target:
-    from mmexplain.targets import contrast
-
     if target.ids == versus.ids:
         raise TargetError(f"{target.label!r} cannot be held against itself: name another answer")
     return contrast(target, versus)

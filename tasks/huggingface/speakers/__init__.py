@@ -1,1 +1,29 @@
-"""Families of models that write about a photo, a file each."""
+"""Families of models that write about a photo, a file each, and which class of model is of which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmexplain.tasks.huggingface.checkpoint import Checkpoint
+    from mmexplain.tasks.huggingface.speaker import Speaker
+
+CAPTIONERS: Mapping[str, str] = {
+    "BlipForConditionalGeneration": "blip:BlipCaptioner",
+    "LlavaForConditionalGeneration": "llava:Llava",
+}
+"""Class of a model → ``file:class`` of the family that describes photos with it."""
+
+ANSWERERS: Mapping[str, str] = {
+    "LlavaForConditionalGeneration": "llava:Llava",
+}
+"""The same for those that answer questions in words of their own."""
+
+
+def speaker_of(checkpoint: Checkpoint, families: Mapping[str, str]) -> Speaker:
+    """The family of a model, taken apart for the engine."""
+    module, _, name = families[checkpoint.architecture].partition(":")
+    found: Speaker = getattr(import_module(f"{__name__}.{module}"), name)(checkpoint)
+    return found

@@ -44,7 +44,9 @@ class Listening:
             return self
         names = self.speaker.attention_layers()
         if not names:
-            raise MethodError(f"model {self.speaker.checkpoint.id!r} has no attention of its own to show; use 'gradcam'")
+            raise MethodError(
+                f"model {self.speaker.checkpoint.id!r} has no attention of its own to show; use 'gradcam'"
+            )
         thread = threading.get_ident()
 
         def hook(_: nn.Module, __: Any, output: Any) -> None:

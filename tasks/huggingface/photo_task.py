@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmexplain.errors import MethodError
+from mmexplain.errors import InputError, MethodError
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation, Picture
 from mmexplain.io import Photo, display
@@ -141,8 +141,11 @@ class OnPhoto(Task):
             options: of :func:`mmexplain.explain`.
 
         Raises:
+            InputError: strategy "expand", whose rows would be taken for tiles.
             MethodError: a method that changes the photo, for a model that sees it in tiles.
         """
+        if options.get("strategy") == "expand" and not self.look.views.single:
+            raise InputError("strategy 'expand' cannot repeat a photo that is read in tiles; use 'auto'")
         methods = select(options.get("methods") or ("gradcam",))
         batch = self.prepare()
         if any(method.space == "attention" for method in methods):

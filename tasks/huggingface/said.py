@@ -68,10 +68,7 @@ def places(rows: Sequence[Sequence[Target]], said: Said, *, versus: bool = False
     """Where each target stands; with ``versus`` the other side of contrasts (of others the target itself)."""
     tokens, spans = said.tokens.tolist(), said.spans.tolist()
     return [
-        [
-            place_of((target.versus or target) if versus else target, tokens[row], spans[row])
-            for target in targets
-        ]
+        [place_of((target.versus or target) if versus else target, tokens[row], spans[row]) for target in targets]
         for row, targets in enumerate(rows)
     ]
 
@@ -106,9 +103,7 @@ def token_scores(
     return logits[inverse, tokens], slots
 
 
-def score(
-    said: Said, rows: Sequence[Sequence[Target]], project: Callable[[Tensor], Tensor], name: ScoreName
-) -> Tensor:
+def score(said: Said, rows: Sequence[Sequence[Target]], project: Callable[[Tensor], Tensor], name: ScoreName) -> Tensor:
     """Scores ``[R, K]``: of a word or an answer the sum over its tokens (their mean, if so named), of a contrast the
     difference of the two."""
     own = _summed(said, places(rows, said), project, name)
@@ -136,9 +131,7 @@ def attention(said: Said, rows: Sequence[Sequence[Target]]) -> Tensor | None:
     found = places(rows, said)
     return torch.stack(
         [
-            torch.stack(
-                [said.attention[row, p.text, p.start : p.start + len(p.ids)].mean(0) for p in found[row]]
-            )
+            torch.stack([said.attention[row, p.text, p.start : p.start + len(p.ids)].mean(0) for p in found[row]])
             for row in range(len(found))
         ]
     )

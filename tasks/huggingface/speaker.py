@@ -90,12 +90,17 @@ class Speaker(ABC):
     def generate(self, look: Look, beam: int, longest: int) -> list[int]:
         """What the model says, without its end: its own ``generate``, without sampling."""
         found = self.model.generate(
-            **{name: _copy(value) for name, value in look.arguments.items()},
+            **self.fresh(look.arguments),
             do_sample=False,
             num_beams=beam,
             max_new_tokens=longest,
         )[0].tolist()
         return self.own(found, look)
+
+    @staticmethod
+    def fresh(arguments: dict[str, Any]) -> dict[str, Any]:
+        """Copies: some models write into what ``generate`` is given."""
+        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in arguments.items()}
 
     def own(self, found: Sequence[int], look: Look) -> list[int]:
         """Of what ``generate`` returned the text alone: without the prompt, up to the end."""
@@ -164,8 +169,3 @@ class Speaker(ABC):
     def dtype(self) -> torch.dtype:
         """Floating type of what photos are sent as: that of the vision part."""
         return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
-
-
-def _copy(value: Any) -> Any:
-    """Some models write into what ``generate`` is given."""
-    return value.clone() if isinstance(value, Tensor) else value

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 _SCRIPTS_WITHOUT_SPACES = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_SCRIPTS_WITHOUT_SPACES}]|[^\W{_SCRIPTS_WITHOUT_SPACES}]+(?:['’\-.,]?[^\W{_SCRIPTS_WITHOUT_SPACES}]+)*")
+_WORD = re.compile(
+    rf"[{_SCRIPTS_WITHOUT_SPACES}]|[^\W{_SCRIPTS_WITHOUT_SPACES}]+(?:['’\-.,]?[^\W{_SCRIPTS_WITHOUT_SPACES}]+)*"
+)
 """A word: letters and digits, held together by apostrophes, hyphens and the points of numbers; in scripts that are
 written without spaces every character is one."""
 

@@ -103,7 +103,8 @@ class ImageTextSpeaker(Speaker):
     def encode(self, image: Tensor, look: Look) -> Tensor:
         """The photo's tokens as the language model reads them, ``[1, N, D]``."""
         found = self.features(image, look).pooler_output
-        return torch.cat([part.flatten(0, -2) for part in found])[None]
+        tokens = int((look.prompt == self.image_token).sum())
+        return torch.cat([part.flatten(0, -2) for part in found]).unflatten(0, (-1, tokens))
 
     def read(self, features: Tensor, look: dict[str, Tensor], said: Tensor) -> Tensor:
         """One pass of the language model over the prompt and the texts."""

@@ -1,0 +1,238 @@
+"""Models that write about a photo: the same promises for every family."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.tasks.huggingface.planted import blocks_do_nothing, changed_at, only_token, photo, tokens_at
+from tests.tasks.huggingface.tiny_speakers import MAKERS
+
+import mmexplain
+from mmexplain.methods.text import TEXT_METHODS
+from mmexplain.tasks.huggingface.speaking import Speaking
+
+CAPTION = "a dog with two balls"
+SIZES = {"wide": (240, 100), "tall": (90, 260), "square": (120, 120)}
+IMAGE_TEXT = [family for family in MAKERS if family not in ("blip",)]
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Family → the folder of a tiny checkpoint, made once."""
+
+    @cache
+    def made(family: str) -> Path:
+        folder = tmp_path_factory.mktemp(family)
+        MAKERS[family](folder)
+        assert sum(file.stat().st_size for file in folder.rglob("*")) < 5e6
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def captioner(folders: Any) -> Any:
+    """Family → the captioner that its checkpoint makes."""
+    return cache(lambda family: mmexplain.load(f"hf:{folders(family)}", "caption", "cpu"))
+
+
+@pytest.fixture(scope="session")
+def answerer(folders: Any) -> Any:
+    """Family → the model that answers questions."""
+    return cache(lambda family: mmexplain.load(f"hf:{folders(family)}", "vqa", "cpu"))
+
+
+families = pytest.mark.parametrize("family", MAKERS)
+
+
+@families
+def test_words_add_up_to_what_generate_says(family: str, captioner: Any) -> None:
+    """The log-probabilities of transformers' own search, with its own cache, are those of the words."""
+    task: Speaking = captioner(family)
+    image = photo(*SIZES["wide"])
+    before = task.before(mmexplain.io.load_image(image), task.speaker.asked)
+    found = task.speaker.model.generate(
+        **task.speaker.fresh(before.look.arguments),
+        do_sample=False,
+        max_new_tokens=7,
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    ids = task.speaker.own(found.sequences[0].tolist(), before.look)
+    assert 1 < len(ids) <= 7
+    steps = torch.stack(found.scores)[-7:, 0].log_softmax(-1)
+    explanation = task.explain(image, max_length=7, whole=True)
+    *words, whole = explanation.targets
+    assert whole.ids[:-1] == tuple(ids)
+    # Every token before the end, summed: punctuation and pieces of characters are in no word, but in the caption.
+    placed = {word.ids: float(score) for word, score in zip(words, explanation.scores, strict=False)}
+    for word, score in placed.items():
+        start = next(i for i in range(len(ids)) if tuple(ids[i : i + len(word)]) == word)
+        assert (
+            score
+            == pytest.approx(float(sum(steps[start + offset, token] for offset, token in enumerate(word))), abs=1e-3)
+            or ids.count(word[0]) > 1
+        )
+    assert float(explanation.scores[-1]) <= sum(float(steps[i, token]) for i, token in enumerate(ids)) + 1e-3
+
+
+@families
+@pytest.mark.parametrize("strategy", ["auto", "expand", "vjp"])
+def test_targets_at_once_are_targets_one_by_one(family: str, strategy: str, captioner: Any) -> None:
+    task = captioner(family)
+    options = {"caption": CAPTION, "methods": ["gradcam-no-relu", "layercam", "gradcam++"], "whole": True}
+    image = photo(*SIZES["tall"])
+    if strategy == "expand" and not task.before(mmexplain.io.load_image(image), "").look.views.single:
+        with pytest.raises(mmexplain.InputError, match="read in tiles"):
+            task.explain(image, strategy=strategy, **options)
+        return
+    one = task.explain(image, strategy="loop", **options)
+    other = task.explain(image, strategy=strategy, **options)
+    assert len(one) == 6 and one.targets == other.targets
+    assert torch.allclose(one.scores, other.scores, atol=1e-5)
+    for key, maps in one.maps.items():
+        assert bool(maps.any())
+        assert torch.allclose(maps, other.maps[key], rtol=1e-3, atol=1e-5 * float(maps.abs().max()) + 1e-9), key
+
+
+@families
+@pytest.mark.parametrize("shape", SIZES)
+def test_planted_evidence_is_found_where_it_is(family: str, shape: str, captioner: Any) -> None:
+    """Only one token has a say: the one that a change of the photo at a place changes most."""
+    task = captioner(family)
+    speaker = task.speaker
+    width, height = SIZES[shape]
+    image = photo(width, height)
+    blocks = speaker.model.get_submodule(speaker.layer().rpartition(".")[0])
+    layers = [speaker.layer()]
+    if family in IMAGE_TEXT:
+        layers += [speaker.projector, f"{speaker.text}.layers.0"]
+
+    def run(shown: Any) -> Any:
+        before = task.before(mmexplain.io.load_image(shown), speaker.asked)
+        batch = before.prepare()
+        said = torch.tensor([[speaker.tokens(CAPTION)]])
+        features = before.encode(batch.inputs)
+        return before.decode(features, {**batch.context, "said": said, "spans": torch.zeros(1, 1, 2).long()})
+
+    seen = task.before(mmexplain.io.load_image(image), speaker.asked).look.geometry.visible
+    for layer in layers:
+        module = speaker.model.get_submodule(layer)
+        for fraction_x, fraction_y in ((0.3, 0.7), (0.8, 0.2)):
+            x = int(seen[0] + fraction_x * (seen[2] - seen[0]))
+            y = int(seen[1] + fraction_y * (seen[3] - seen[1]))
+            with blocks_do_nothing(blocks):
+                differences = tokens_at(module, run, image, changed_at(image, x, y, 3))
+            number = int(differences.argmax())
+            assert float(differences[number]) > 0
+            with only_token(module, number):
+                found = task.explain(image, caption=CAPTION, methods=["gradcam-no-relu"], layers=[layer])
+            (key,) = found.maps
+            strengths = found.maps[key].abs()
+            assert bool((strengths.flatten(1).amax(1) > 0).all())
+            rows, columns = strengths.shape[-2:]
+            left, top, right, bottom = found.geometry.box
+            cell_x, cell_y = (right - left) / columns, (bottom - top) / rows
+            for target in range(len(found)):
+                peak = found.geometry.peak(strengths[target])
+                assert peak is not None
+                assert abs(peak[0] - x) <= 0.8 * cell_x + 3 and abs(peak[1] - y) <= 0.8 * cell_y + 3, (
+                    f"{layer}: {peak} instead of {(x, y)}, cells of {cell_x:.1f} × {cell_y:.1f}"
+                )
+
+
+@families
+def test_the_model_comes_back_as_it_was(family: str, captioner: Any) -> None:
+    task = captioner(family)
+    model = task.model
+    image = photo(*SIZES["square"])
+    task.explain(image, caption=CAPTION, methods=["attention"])  # transformers leaves hooks of its own at first use
+    model.train()
+    try:
+        state = torch.get_rng_state()
+        modes = [module.training for module in model.modules()]
+        hooks = [len(module._forward_hooks) for module in model.modules()]
+        task.explain(image, caption=CAPTION, methods=["gradcam", "attention"], text="all")
+        assert torch.equal(torch.get_rng_state(), state)
+        assert [module.training for module in model.modules()] == modes
+        assert [len(module._forward_hooks) for module in model.modules()] == hooks
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    finally:
+        model.eval()
+
+
+@families
+def test_special_tokens_never_show(family: str, captioner: Any) -> None:
+    found = captioner(family).explain(photo(*SIZES["square"]), max_length=12)
+    shown = " ".join([found.text, *found.words, *(target.label for target in found.targets)])
+    for token in captioner(family).speaker.tokenizer.all_special_tokens:
+        assert token not in shown
+
+
+@families
+def test_attention_is_over_the_photo(family: str, captioner: Any) -> None:
+    found = captioner(family).explain(photo(*SIZES["wide"]), caption=CAPTION, methods=["attention", "gradcam"])
+    attention, gradcam = (found.maps[key] for key in sorted(found.maps, key=lambda key: key.method))
+    assert attention.shape[0] == gradcam.shape[0] == len(found)
+    assert bool((attention >= 0).all()) and 0 < float(attention[0].sum())
+
+
+@families
+def test_words_read_before_a_word_add_up(family: str, captioner: Any) -> None:
+    """Integrated gradients are complete, and words of several tokens have the sum of their tokens."""
+    found = captioner(family).explain(photo(*SIZES["square"]), caption=CAPTION, text="all")
+    assert set(found.text_maps) == set(TEXT_METHODS)
+    parts = found.text_maps["integrated-gradients"]
+    assert parts.shape == (5, 5)
+    for row in range(5):
+        assert bool(torch.isnan(parts[row, row:]).all()) and not bool(torch.isnan(parts[row, :row]).any())
+    assert float(found.text_errors["integrated-gradients"][1:].max()) < 0.1
+
+
+@families
+def test_a_contrast_is_the_difference_of_two_captions(family: str, captioner: Any) -> None:
+    task, image = captioner(family), photo(*SIZES["square"])
+    found = task.explain(image, caption=CAPTION, words="dog", versus={"dog": "cat"})
+    own, contrast = found.scores.tolist()
+    other = task.explain(image, caption=CAPTION.replace("dog", "cat"), words="cat")
+    assert own - float(other.scores[0]) == pytest.approx(contrast, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", IMAGE_TEXT)
+def test_forced_answers_cost_what_they_cost_alone(family: str, answerer: Any) -> None:
+    """Answers of unlike length in one pass: each as if it had been asked for alone."""
+    task, image = answerer(family), photo(*SIZES["wide"])
+    answers = ["red", "a green table", "two dogs"]
+    found = task.explain(image, "what is on the table?", answers, top=0, methods=["gradcam-no-relu"])
+    assert [target.label for target in found.targets] == answers
+    for number, answer in enumerate(answers):
+        alone = task.explain(image, "what is on the table?", [answer], top=0, methods=["gradcam-no-relu"])
+        assert float(alone.scores[0]) == pytest.approx(float(found.scores[number]), abs=1e-4)
+        (key,) = alone.maps
+        assert torch.allclose(alone.maps[key][0], found.maps[key][number], rtol=1e-3, atol=1e-5)
+    mean = task.explain(image, "what is on the table?", answers, top=0, score="mean-log-probability")
+    for target, total, divided in zip(found.targets, found.scores, mean.scores, strict=True):
+        assert float(divided) == pytest.approx(float(total) / len(target.ids), rel=1e-4)
+
+
+@pytest.mark.parametrize("family", IMAGE_TEXT)
+def test_words_of_the_question(family: str, answerer: Any) -> None:
+    found = answerer(family).explain(photo(*SIZES["square"]), "what color is the ball?", ["red"], top=0, text="all")
+    assert found.words == ["what", "color", "is", "the", "ball"]
+    parts = found.text_maps["integrated-gradients"]
+    assert parts.shape == (1, 5) and bool(parts.isfinite().all()) and bool(parts.any())
+
+
+@families
+def test_what_cannot_be_done_is_said(family: str, captioner: Any) -> None:
+    task, image = captioner(family), photo(*SIZES["square"])
+    with pytest.raises(mmexplain.TargetError, match="'zebra' is not in the caption 'a dog with two balls'"):
+        task.explain(image, caption=CAPTION, words="zebra")
+    with pytest.raises(mmexplain.InputError, match="holds no word"):
+        task.explain(image, caption=" ... ")
+    with pytest.raises(mmexplain.InputError, match="unknown score"):
+        task.explain(image, caption=CAPTION, score="probability")

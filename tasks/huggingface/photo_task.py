@@ -52,7 +52,7 @@ class OnPhoto(Task):
 
     # -- the engine's questions -------------------------------------------------------------------------------------
 
-    def prepare(self) -> Batch:  # type: ignore[override]
+    def prepare(self) -> Batch:
         """The photo."""
         return Batch(
             {"image": self.look.image},

@@ -148,7 +148,8 @@ class Speaker(ABC):
 
     def name_of(self, module: nn.Module) -> str:
         """Dotted name of a module of the model."""
-        return next(name for name, found in self.model.named_modules() if found is module)
+        named: dict[nn.Module, str] = {found: name for name, found in self.model.named_modules()}
+        return named[module]
 
     # -- attention --------------------------------------------------------------------------------------------------
 
@@ -163,9 +164,11 @@ class Speaker(ABC):
     @property
     def device(self) -> torch.device:
         """Where photos are sent."""
-        return next(parameter.device for parameter in self.model.parameters())
+        found: torch.device = next(parameter.device for parameter in self.model.parameters())
+        return found
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating type of what photos are sent as: that of the vision part."""
-        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+        found: torch.dtype = next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+        return found

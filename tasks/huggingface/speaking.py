@@ -15,8 +15,8 @@ from mmexplain.problem import Choice
 from mmexplain.surroundings import undisturbed
 from mmexplain.targets import Target, contrast
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
-from mmexplain.tasks.huggingface.phrases import Said as Sentence
 from mmexplain.tasks.huggingface.photo_task import OnPhoto
+from mmexplain.tasks.huggingface.phrases import Said as Sentence
 from mmexplain.tasks.huggingface.said import SCORES, ScoreName
 from mmexplain.tasks.huggingface.speaker import Look, Speaker
 from mmexplain.tasks.huggingface.speakers import ANSWERERS, CAPTIONERS, speaker_of
@@ -302,7 +302,7 @@ def _photos(images: Any) -> list[Photo]:
 def _each(texts: str | Sequence[str | None] | None, count: int, noun: str) -> list[str | None]:
     if texts is None:
         return [None] * count
-    listed = [texts] if isinstance(texts, str) else list(texts)
+    listed: list[str | None] = [texts] if isinstance(texts, str) else list(texts)
     if len(listed) != count:
         raise InputError(f"{len(listed)} {noun}(s) for {count} photo(s)")
     return listed

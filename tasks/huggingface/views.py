@@ -1,4 +1,4 @@
-"""What a model sees of a photo: one view of all of it, or tiles and a thumbnail; and how maps over the views become one.
+"""What a model sees of a photo: all of it, or tiles and a thumbnail; and how maps over these views become one.
 
 Tokens of all views are read as one stack ``[T, h, w]``, the tiles row by row and the thumbnail where the model has it.
 """
@@ -66,7 +66,7 @@ class Views:
         first = 1 if self.thumbnail == "first" else 0
         rows, columns = self.tiles
         tiles = stack[first : first + rows * columns].unflatten(0, (rows, columns))
-        mosaic = tiles.movedim((0, 1), (-4, -2)).flatten(-4, -3).flatten(-2, -1)
+        mosaic: Tensor = tiles.movedim((0, 1), (-4, -2)).flatten(-4, -3).flatten(-2, -1)
         if self.thumbnail is None:
             return mosaic
         return mosaic + self._over_mosaic(stack[0 if first else -1], mosaic.shape[-2:])

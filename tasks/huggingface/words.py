@@ -86,7 +86,7 @@ def _ends(tokenizer: Any, ids: Sequence[int], special: set[int]) -> list[int]:
 def locate(tokenizer: Any, ids: Sequence[int], text: str) -> list[Word]:
     """The words of ``text``, a part of what tokens make, with the tokens they have there; the last place where it
     stands. Empty if it does not."""
-    whole, words = spell(tokenizer, ids)
+    _, words = spell(tokenizer, ids)
     wanted = _WORD.findall(text)
     said = [word.text for word in words]
     for start in range(len(said) - len(wanted), -1, -1):

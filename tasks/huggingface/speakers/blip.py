@@ -86,4 +86,5 @@ class BlipCaptioner(Speaker):
     def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:
         """Patches after the class token, as the places that the texts are read off saw them."""
         start = look["prompt"].shape[1] - 1
-        return weights[:, start : start + steps, 1:].unflatten(2, views.grid)
+        placed: Tensor = weights[:, start : start + steps, 1:].unflatten(2, views.grid)
+        return placed

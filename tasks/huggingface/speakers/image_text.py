@@ -104,7 +104,8 @@ class ImageTextSpeaker(Speaker):
         """The photo's tokens as the language model reads them, ``[1, N, D]``."""
         found = self.features(image, look).pooler_output
         tokens = int((look.prompt == self.image_token).sum())
-        return torch.cat([part.flatten(0, -2) for part in found]).unflatten(0, (-1, tokens))
+        features: Tensor = torch.cat([part.flatten(0, -2) for part in found]).unflatten(0, (-1, tokens))
+        return features
 
     def read(self, features: Tensor, look: dict[str, Tensor], said: Tensor) -> Tensor:
         """One pass of the language model over the prompt and the texts."""
@@ -127,7 +128,7 @@ class ImageTextSpeaker(Speaker):
 
     def encoded(self, features: Tensor) -> Any:
         """Features of R photos in the form that the model takes instead of pixels."""
-        return BaseModelOutputWithPooling(pooler_output=list(features))  # type: ignore[arg-type]
+        return BaseModelOutputWithPooling(pooler_output=list(features))
 
     def project(self, hidden: Tensor) -> Tensor:
         """The head, with what the language model's configuration does to logits."""
@@ -185,4 +186,5 @@ class ImageTextSpeaker(Speaker):
         start = look["prompt"].shape[1] - 1
         order = look["order"][0].flatten()
         found = weights[:, start : start + steps].index_select(2, order.clamp(min=0))
-        return (found * (order >= 0).to(found)).unflatten(2, views.shape)
+        placed: Tensor = (found * (order >= 0).to(found)).unflatten(2, views.shape)
+        return placed

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tasks.huggingface.planted import blocks_do_nothing, changed_at, only_token, photo, tokens_at
-from tests.tasks.huggingface.tiny_speakers import MAKERS
 
 import mmexplain
 from mmexplain.methods.text import TEXT_METHODS
 from mmexplain.tasks.huggingface.speaking import Speaking
+from tests.tasks.huggingface.planted import blocks_do_nothing, changed_at, only_token, photo, tokens_at
+from tests.tasks.huggingface.tiny_speakers import MAKERS
 
 CAPTION = "a dog with two balls"
 SIZES = {"wide": (240, 100), "tall": (90, 260), "square": (120, 120)}
@@ -178,7 +178,7 @@ def test_attention_is_over_the_photo(family: str, captioner: Any) -> None:
     found = captioner(family).explain(photo(*SIZES["wide"]), caption=CAPTION, methods=["attention", "gradcam"])
     attention, gradcam = (found.maps[key] for key in sorted(found.maps, key=lambda key: key.method))
     assert attention.shape[0] == gradcam.shape[0] == len(found)
-    assert bool((attention >= 0).all()) and 0 < float(attention[0].sum())
+    assert bool((attention >= 0).all()) and float(attention[0].sum()) > 0
 
 
 @families

@@ -10,10 +10,50 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
-WORDS = (
-    "a an the of in on and with is are man woman dog cat ball red green blue sitting running table street two three "
-    "what color how many where who photo picture yes no person playing describe image one sentence answer few"
-).split()
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "of",
+    "in",
+    "on",
+    "and",
+    "with",
+    "is",
+    "are",
+    "man",
+    "woman",
+    "dog",
+    "cat",
+    "ball",
+    "red",
+    "green",
+    "blue",
+    "sitting",
+    "running",
+    "table",
+    "street",
+    "two",
+    "three",
+    "what",
+    "color",
+    "how",
+    "many",
+    "where",
+    "who",
+    "photo",
+    "picture",
+    "yes",
+    "no",
+    "person",
+    "playing",
+    "describe",
+    "image",
+    "one",
+    "sentence",
+    "answer",
+    "few",
+]
 
 
 def bert_tokenizer(*extra: str) -> Any:
@@ -97,7 +137,8 @@ def blip(folder: Path) -> None:
 LLAVA_TEMPLATE = (
     "{% for m in messages %}{{ m['role'].upper() + ': ' }}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
     "{{ '<image>\n' }}{% endif %}{% endfor %}{% for c in m['content'] %}{% if c['type'] == 'text' %}"
-    "{{ c['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+    "{{ c['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 
 

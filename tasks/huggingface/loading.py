@@ -22,6 +22,7 @@ FORM = "hf:ID"
 _HERE = "mmexplain.tasks.huggingface"
 _CLASSIFICATION = {"classify": f"{_HERE}.classification:classifier"}
 _ZERO_SHOT = {"classify": f"{_HERE}.zero_shot:zero_shot"}
+_VIDEO = {"action": f"{_HERE}.video:video_transformer"}
 
 ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
     # classification; other classifiers of photos are known by what they take and give
@@ -39,6 +40,11 @@ ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
     "CLIPModel": _ZERO_SHOT,
     "SiglipModel": _ZERO_SHOT,
     "Siglip2Model": _ZERO_SHOT,
+    # actions in videos
+    "VideoMAEForVideoClassification": _VIDEO,
+    "TimesformerForVideoClassification": _VIDEO,
+    "VivitForVideoClassification": _VIDEO,
+    "VJEPA2ForVideoClassification": _VIDEO,
 }
 """Class of a model → task that it serves → ``module:function``, which makes the task of a
 :class:`~mmexplain.tasks.huggingface.checkpoint.Checkpoint`. The first task is the model's if none is asked for."""

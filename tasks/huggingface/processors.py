@@ -15,7 +15,15 @@ from mmexplain.io import Photo
 from mmexplain.tasks.huggingface.checkpoint import quiet
 
 _PLAIN = ("resize", "center_crop", "pad")
-_STILL = ("rescale", "normalize", "convert_rgb", "flip_channel_order", "reduce_labels", "convert_annotations")
+_STILL = (
+    "rescale",
+    "normalize",
+    "convert_rgb",
+    "flip_channel_order",
+    "reduce_labels",
+    "convert_annotations",
+    "sample_frames",
+)
 _HARMLESS = frozenset((*_PLAIN, *_STILL))
 """Steps ``do_...`` of image processors that are reckoned with here, or that move no pixel."""
 

@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from mmexplain.errors import InputError, LayerError, MethodError, ModelError
 from mmexplain.explainer import explain
-from mmexplain.explanation import Explanation
-from mmexplain.tasks.action.task import Action
+from mmexplain.taps import trace
 from mmexplain.tasks.huggingface.layers import last_block
-from mmexplain.tasks.huggingface.loading import load as load_task
 from mmexplain.tasks.huggingface.video import VideoTransformer
-from tests.command_line import record, refusal, run
 from tests.tasks.huggingface import tiny_video as tiny
-from tests.tasks.huggingface.tiny_video import ACTIONS, FAMILIES, FRAMES, PATCH, SIDE, noise, ready
+from tests.tasks.huggingface.tiny_video import ACTIONS, FAMILIES, FRAMES, PATCH, SIDE, noise, own_pixels, ready
 from tests.videos import write_video
 
 EVERY = pytest.mark.parametrize("family", FAMILIES)
 CELLS = SIDE // PATCH
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def of(family: str) -> Path:
-        if family not in made:
-            made[family] = tiny.save(tmp_path_factory.mktemp(family), family)
-        return made[family]
-
-    return of
-
-
-def own_pixels(task: VideoTransformer, frames: np.ndarray) -> dict[str, Tensor]:
-    """What the processor makes of a whole clip, as its documentation has it."""
-    return dict(task.preprocess.image_processor(list(frames), do_sample_frames=False, return_tensors="pt"))
-
-
-# -- loading, pixels, scores ------------------------------------------------------------------------------------------
-
-
-@EVERY
-@pytest.mark.parametrize("size", [(96, 48), (48, 96), (61, 47), (30, 30)])
-def test_a_saved_checkpoint_sees_what_its_processor_makes(
-    family: str, size: tuple[int, int], folder: Callable[[str], Path]
-) -> None:
-    task = load_task(str(folder(family)))
-    assert isinstance(task, VideoTransformer) and task.name == "action" and list(task.labels or ()) == ACTIONS
-    frames = noise(FRAMES, *size)
-    made, _ = tiny.make(family)
-    with torch.no_grad():
-        expected = made(**own_pixels(task, frames)).logits
-        batch = task.prepare(frames)
-        found = task.encode(batch.inputs)
-    (pixels,) = own_pixels(task, frames).values()
-    assert torch.equal(batch.inputs["clip"].transpose(1, 2), pixels)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-
-
-@EVERY
-def test_black_and_the_record_of_what_was_done(family: str) -> None:
-    task = ready(family)
-    (pixels,) = own_pixels(task, np.zeros((FRAMES, 40, 40, 3), np.uint8)).values()
-    assert list(task.black()) == pixels[0, 0, :, 0, 0].tolist()
-    assert task.provenance()["preprocess"]["video_processor_type"] == type(task.preprocess.image_processor).__name__
 
 
 @EVERY
@@ -108,6 +57,17 @@ def test_every_place_has_a_say_at_the_default_layer(family: str) -> None:
     steps = FRAMES if family == "timesformer" else FRAMES // 2
     assert values.shape == (3, steps, CELLS, CELLS)
     assert (values != 0).any(0).float().mean() > 0.8
+
+
+@EVERY
+def test_every_layer_that_is_listed_can_be_explained(family: str) -> None:
+    task = ready(family)
+    empty = task.empty()
+    listed = trace(task.model, lambda: task.encode({"clip": empty}), empty.shape[2:], task.reader)
+    grids = {layer.name: layer.maps[2:] for layer in listed if layer.maps}
+    assert len(grids) > 30
+    found = task.explain(noise(), ACTIONS, sampling="dense", layers=list(grids))
+    assert {key.layer: maps.shape[1:] for key, maps in found.maps.items()} == grids
 
 
 @EVERY
@@ -246,32 +206,3 @@ def test_other_models_and_processors_are_refused() -> None:
 def test_layers_that_are_no_grid_are_refused() -> None:
     with pytest.raises(LayerError, match=r"'pooler.cross_attention_layer'.*no grid over the clip"):
         ready("vjepa2").explain(noise(), ACTIONS[0], sampling="dense", layers=["pooler.cross_attention_layer"])
-
-
-# -- command line -----------------------------------------------------------------------------------------------------
-
-
-@EVERY
-def test_the_command_line(family: str, folder: Callable[[str], Path], tmp_path: Path) -> None:
-    clip = write_video(tmp_path / "clip.mp4", 20)
-    model = f"hf:{folder(family)}"
-    found = record("action", clip, "--model", model, "--target", "jumping", "--versus", "running", "sitting")
-    assert [target["label"] for target in found["targets"]] == ["jumping", "running rather than sitting"]
-    result = run("action", clip, "--model", model, "--out", str(tmp_path / "maps.safetensors"))
-    assert result.exit_code == 0, result.output
-    task: Any = load_task(str(folder(family)))
-    assert isinstance(task, Action)
-    expected = task.explain(str(clip), top=2)
-    loaded = Explanation.load(tmp_path / "maps.safetensors")
-    for key, maps in expected.maps.items():
-        torch.testing.assert_close(loaded.maps[key], maps)
-
-
-def test_the_command_line_says_what_is_wrong(folder: Callable[[str], Path], tmp_path: Path) -> None:
-    clip = write_video(tmp_path / "clip.mp4", 20)
-    model = f"hf:{folder('timesformer')}"
-    assert "clips of 8 frames only" in refusal("action", clip, "--model", model, "--frames", "4")
-    assert "single frames" in refusal("action", clip, "--model", model, "--method", "attention-rollout")
-    assert "'jumpin' is not among the model's 3 actions" in refusal(
-        "action", clip, "--model", model, "--target", "jumpin"
-    )

@@ -101,3 +101,8 @@ def ready(family: str, **changes: Any) -> VideoTransformer:
 def noise(frames: int = 15, width: int = 96, height: int = 48) -> np.ndarray:
     """A video ``[T, H, W, 3]`` uint8."""
     return np.random.default_rng(frames).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def own_pixels(task: VideoTransformer, frames: np.ndarray) -> dict[str, torch.Tensor]:
+    """What the processor makes of a whole clip, as its documentation has it."""
+    return dict(task.preprocess.image_processor(list(frames), do_sample_frames=False, return_tensors="pt"))

@@ -95,8 +95,10 @@ def load(
 def _adapter(architecture: str, task: str | None, model_id: str, found: Checkpoint | None = None) -> str:
     """``module:function`` that makes the task."""
     served = ARCHITECTURES.get(architecture)
-    if served is None and found is not None and _gives_classes(found):
-        served = _CLASSIFICATION
+    if served is None and found is not None:
+        from mmexplain.tasks.huggingface.classification import gives_classes
+
+        served = _CLASSIFICATION if gives_classes(found) else None
     if served is None:
         near = did_you_mean(architecture, ARCHITECTURES)
         raise ModelError(
@@ -109,10 +111,3 @@ def _adapter(architecture: str, task: str | None, model_id: str, found: Checkpoi
     if task not in served:
         raise ModelError(f"{model_id!r} is a {architecture!r}, which serves {' and '.join(served)}, not {task}")
     return served[task]
-
-
-def _gives_classes(found: Checkpoint) -> bool:
-    """Whether a model that is in no list takes photos and has a name for each of its outputs."""
-    names = getattr(found.config, "id2label", None)
-    takes = getattr(found.model, "main_input_name", None) == "pixel_values"
-    return takes and bool(names) and found.architecture.endswith("Classification") and found.image_processor is not None

@@ -154,6 +154,14 @@ class Task(ABC):
         """
         return None
 
+    def on(self, image: Any) -> Task:
+        """The task to look at the model's layers with on one photo: itself, where all photos are read alike."""
+        return self
+
+    def trial(self, inputs: dict[str, Tensor]) -> Any:
+        """Run the layers that can be tapped, to see what they put out. Here :meth:`encode`."""
+        return self.encode(inputs)
+
     def black(self) -> Sequence[float]:
         """What a black pixel becomes in the model's input, for each channel; one number stands for all. Parts of the
         photo that are taken away become black. Here 0, which is right where nothing is subtracted."""

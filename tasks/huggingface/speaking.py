@@ -14,6 +14,7 @@ from mmexplain.io import Photo, load_image
 from mmexplain.problem import Choice
 from mmexplain.surroundings import undisturbed
 from mmexplain.targets import Target, contrast
+from mmexplain.tasks.base import Batch, Task
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.photo_task import OnPhoto
 from mmexplain.tasks.huggingface.phrases import Said as Sentence
@@ -26,7 +27,7 @@ LONGEST = 64
 """Tokens that a model may say."""
 
 
-class Speaking:
+class Speaking(Task):
     """What captions and answers share: a model that writes, and photos that are explained one by one, because each may
     have a grid, tiles and a prompt of its own.
 
@@ -40,6 +41,18 @@ class Speaking:
         self.speaker = speaker
         self.model = speaker.model
         self.model_id = speaker.checkpoint.id
+
+    def prepare(self, images: Any) -> Batch:
+        """One photo as a batch; :meth:`on` gives the task that runs it."""
+        return self.on(images).prepare()
+
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Photos are read one by one, each with a grid and a prompt of its own: by the task that :meth:`on` gives."""
+        raise InputError("a model that writes reads photos one by one: use explain, or on(photo)")
+
+    def score(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor:
+        """See :meth:`encode`."""
+        raise InputError("a model that writes reads photos one by one: use explain, or on(photo)")
 
     def default_layer(self) -> str:
         """As the family has it."""
@@ -63,6 +76,11 @@ class Speaking:
     def before(self, photo: Photo, prompt: str, score: ScoreName = "log-probability", **options: Any) -> OnPhoto:
         """The model with a photo before it."""
         return OnPhoto(self, photo, self.speaker.look(photo, prompt), score, **options)
+
+    def on(self, image: Any) -> OnPhoto:
+        """The model with a photo before it, and nothing asked: to look at its layers."""
+        (photo,) = _photos(image)
+        return self.before(photo, self.speaker.asked)
 
     def says(self, look: Look, beam: int, longest: int) -> list[int]:
         """What the model says of a photo, without its end.
@@ -150,8 +168,6 @@ class Captioning(Speaking):
                 for word in sentence.words
             ]
             texts = sentence.texts(targets)
-            if len(texts) > 1 and options.get("text"):
-                raise TargetError("what words added cannot be told for contrasts: leave out versus, or text=…")
             choice = Choice(
                 [targets],
                 self.choice(targets, texts, [(word.start, word.stop) for word in sentence.words]),

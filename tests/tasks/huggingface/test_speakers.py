@@ -227,6 +227,29 @@ def test_words_of_the_question(family: str, answerer: Any) -> None:
     assert parts.shape == (1, 5) and bool(parts.isfinite().all()) and bool(parts.any())
 
 
+@pytest.mark.parametrize("family", IMAGE_TEXT)
+def test_words_of_the_question_for_several_answers(family: str, answerer: Any) -> None:
+    """All answers in one pass, and each as if it had been asked for alone; a contrast has the difference."""
+    task, image, question = answerer(family), photo(*SIZES["square"]), "what color is the ball?"
+    found = task.explain(image, question, ["red", "a green table"], versus=[("red", "blue")], top=0, text="all")
+    one, other = (task.explain(image, question, [answer], top=0, text="all") for answer in ("red", "blue"))
+    for method in found.text_maps:
+        parts, red, blue = found.text_maps[method], one.text_maps[method], other.text_maps[method]
+        assert parts.shape == (3, 5)
+        scale = float(red.abs().max() + blue.abs().max())
+        assert torch.allclose(parts[0], red[0], atol=2e-2 * scale), method
+        assert torch.allclose(parts[2], red[0] - blue[0], atol=2e-2 * scale), method
+
+
+@families
+def test_words_read_before_a_contrast(family: str, captioner: Any) -> None:
+    found = captioner(family).explain(
+        photo(*SIZES["square"]), caption=CAPTION, words="dog", versus={"dog": "cat"}, text="gradient-x-embedding"
+    )
+    parts = found.text_maps["gradient-x-embedding"]
+    assert parts.shape == (2, 5) and bool(parts[:, 0].isfinite().all()) and bool(torch.isnan(parts[:, 1:]).all())
+
+
 @families
 def test_what_cannot_be_done_is_said(family: str, captioner: Any) -> None:
     task, image = captioner(family), photo(*SIZES["square"])

@@ -53,6 +53,13 @@ DEVELOPMENT = 400
 LARGER = {"photo at 320 pixels": 320, "photo at 384 pixels": 384}
 """Sides that the model reads the photo at instead of its own; the encoder takes any."""
 
+KINDS = {
+    "target": ("log-probability", "rather than similar words (finercam)"),
+    "layer": (*EARLIER, "times block 4"),
+    "input": (*LARGER, "mean with the photo at 320 pixels", "mean with the mirrored photo"),
+}
+"""What remedies change that are neither methods nor done to maps afterwards."""
+
 LEAST = 8
 """Times that a word must come up to be listed."""
 
@@ -258,13 +265,7 @@ def kind_of(name: str) -> str:
     """What a remedy changes."""
     if name in METHODS:
         return "method"
-    if name in EARLIER or name == "times block 4":
-        return "layer"
-    return {
-        "log-probability": "target",
-        "rather than similar words (finercam)": "target",
-        "mean with the mirrored photo": "input",
-    }.get(name, "map")
+    return next((kind for kind, names in KINDS.items() if name in names), "map")
 
 
 def words_table(rows: Rows, count: int = 20) -> str:

@@ -73,6 +73,7 @@ def section(data: Path, work: Path, limit: int | None = None) -> str:
     captioning, evaluating = found["captioning_seconds"], found["evaluating_seconds"]
     ratios = [one / other for one, other in zip(evaluating, captioning, strict=True)]
     middle = mean(ratios, [str(number) for number in range(len(ratios))])
+    spread = f"{middle.value:.2f} [{middle.low:.2f}, {middle.high:.2f}]"
     return "\n".join(
         [
             f"## Time to evaluate captions: `{CAPTIONER}`",
@@ -81,7 +82,7 @@ def section(data: Path, work: Path, limit: int | None = None) -> str:
             f"encoding included). Explaining a person's caption of each with {len(METHODS)} methods, the model's "
             "attention and the whole-caption control, and measuring the maps, took "
             f"{sum(evaluating):.0f} s: {sum(evaluating) / sum(captioning):.2f} × as long (median of "
-            f"{len(ratios)} parts {statistics.median(ratios):.2f}, mean {middle.value:.2f} [{middle.low:.2f}, {middle.high:.2f}]).",
+            f"{len(ratios)} parts {statistics.median(ratios):.2f}, mean {spread}).",
             "",
             f"Machine: {describe(found['machine'])}.",
             "",

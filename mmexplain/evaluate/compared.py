@@ -30,7 +30,8 @@ MEASURED = (
     "Rank correlations are of maps at the layer's own resolution. SSIM (5 × 5 window) and HOG (Pearson's correlation; "
     "cells of 16 × 16 pixels) are of magnitudes at the input's resolution, divided by their 99th percentile and cut "
     "off at 1; of clips the mean over frames. Flat or unusable maps, and HOG of inputs below 48 pixels, are undefined "
-    "and not in the means.",
+    "and not in the means. Maps that have nothing in common have SSIM and HOG similarities above 0, smooth ones an "
+    "SSIM of about .3: read differences.",
 )
 """What a reader of their tables must know."""
 
@@ -49,8 +50,8 @@ def similarity_rows(explanation: Explanation, other: Explanation | None, **label
         numbers = {"signed": found.signed, "absolute": found.absolute, "ssim": math.nan, "hog": math.nan}
         if other is not None and not math.isnan(found.signed):
             size = explanation.geometry.input
-            pair = [each.map(found.target, found.layer, found.method) for each in (explanation, other)]
-            numbers |= {"ssim": ssim(*pair, size), "hog": hog_similarity(*pair, size)}
+            one, against = (each.map(found.target, found.layer, found.method) for each in (explanation, other))
+            numbers |= {"ssim": ssim(one, against, size), "hog": hog_similarity(one, against, size)}
         apart = methods.count(found.method) > 1
         rows.append(
             {

@@ -23,7 +23,7 @@ from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification import Classifier
 from mmexplain.tasks.registry import load
 from tests.command_line import picture
-from tests.models import PlainCNN, TokenNet
+from tests.models import GapLinear, PlainCNN, TokenNet
 
 pytest_plugins = ["tests.command_line_fixtures"]
 
@@ -340,13 +340,13 @@ def test_captions_and_clips(tmp_path: Path, captioner: str, clip: Path, mover: s
 def test_maps_of_two_models(tmp_path: Path) -> None:
     picture(70, 60).save(tmp_path / "a.png")
     torch.manual_seed(0)
-    task, other = task_of(PlainCNN().eval(), 64), task_of(PlainCNN().eval(), 64)
-    methods = ["guided-backprop", "gradcam"]
-    protocol = DataRandomisation(task, tmp_path, methods, layer="conv1", against=other)
+    task, other = task_of(GapLinear().eval(), 64), task_of(GapLinear().eval(), 64)
+    methods = ["guided-backprop", "gradcam-no-relu"]
+    protocol = DataRandomisation(task, tmp_path, methods, layer="features.2", against=other)
     ((first, second),) = protocol.measure(protocol.items())
-    assert (first["method"], second["method"]) == ("gradcam", "guided-backprop")
-    one = task.explain(tmp_path / "a.png", methods=methods, layers=["conv1"])
-    compared = other.explain(tmp_path / "a.png", one.targets, methods=methods, layers=["conv1"])
+    assert (first["method"], second["method"]) == tuple(methods)
+    one = task.explain(tmp_path / "a.png", methods=methods, layers=["features.2"])
+    compared = other.explain(tmp_path / "a.png", one.targets, methods=methods, layers=["features.2"])
     for row in (first, second):
         pair = [explanation.map(0, method=row["method"]) for explanation in (one, compared)]
         flat = [values.flatten() for values in pair]
@@ -354,7 +354,7 @@ def test_maps_of_two_models(tmp_path: Path) -> None:
         assert row["absolute"] == pytest.approx(stats.spearmanr(*(v.abs() for v in flat)).statistic, abs=1e-5)
         assert row["ssim"] == pytest.approx(ssim(*pair, (64, 64)), abs=1e-5)
         assert row["hog"] == pytest.approx(hog_similarity(*pair, (64, 64)), abs=1e-5)
-    (line, _) = run(DataRandomisation(task, tmp_path, methods, layer="conv1", against=task)).lines
+    (line, _) = run(DataRandomisation(task, tmp_path, methods, layer="features.2", against=task)).lines
     assert all(found.value == pytest.approx(1) for found in line.means.values()) and len(line.means) == 4
 
 

@@ -106,6 +106,15 @@ def test_what_does_not_matter() -> None:
     assert abs(ssim(one, other, SIZE)) < 0.1
 
 
+def test_unrelated_maps_are_not_at_zero() -> None:
+    """The levels that the module tells."""
+    grids = [ssim(noise(n, 7, 7).clamp(min=0), noise(n + 50, 7, 7).clamp(min=0), (224, 224)) for n in range(12)]
+    assert np.mean(grids) == pytest.approx(0.3, abs=0.05)
+    for side, level in ((64, 0.25), (224, 0.15)):
+        pairs = [(noise(n, side, side), noise(n + 50, side, side)) for n in range(12)]
+        assert np.mean([hog_similarity(*pair, (side, side)) for pair in pairs]) == pytest.approx(level, abs=0.08)
+
+
 def test_stripes_that_cross() -> None:
     """Every gradient of the one lies along x, of the other along y: the histograms share no orientation."""
     x, y = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="xy")

@@ -5,9 +5,9 @@ display, its magnitude divided by the 99th percentile and cut off at 1. The wind
 5 × 5 pixels for SSIM, cells of 16 × 16 pixels for HOG. It feeds HOG maps in −1 .. 1 and does not say what range SSIM
 is told; the authors' pictures of pixel gradients add up magnitudes over colours, where this takes the largest.
 
-Maps that have nothing in common are not at 0: the positive parts of two 7 × 7 grids of noise have an SSIM of about .3 at
-224 pixels, as both are smooth; noise in every pixel has a HOG similarity of about .25 at 64 pixels and .15 at 224,
-because all cells share the grain of the pixels.
+Maps that have nothing in common are not at 0: the positive parts of two 7 × 7 grids of noise have an SSIM of about .3
+at 224 pixels, as both are smooth; noise in every pixel has a HOG similarity of about .25 at 64 pixels and .15 at 224,
+as all cells share the grain of the pixels.
 
 Maps are ``[h, w]``, or ``[t, h, w]`` of a clip: the mean over those of its frames in which neither map is flat.
 """

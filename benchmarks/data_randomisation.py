@@ -27,8 +27,8 @@ from object_crops import GROUPS, Crop, load_crops
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn import functional
+from small_cnn import SmallCNN, accuracy, train
+from torch import Tensor
 
 from mmexplain.evaluate.compared import MEASURED, METRICS, similarity_rows
 from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
@@ -43,11 +43,6 @@ METHODS = (
     *("gradcam", "gradcam++", "guided-backprop", "guided-gradcam"),
     *("integrated-gradients", "input-x-gradient", "saliency"),
 )
-BATCH = 32
-LEARNED = 0.95
-"""Share of the labels that a network must have learned, as in the paper."""
-
-ROUNDS = 6
 PUBLISHED = (
     "Adebayo et al. 2018 (figure 6, MNIST and Fashion-MNIST, no numbers): gradients and Grad-CAM change substantially; "
     "guided backpropagation, integrated gradients and gradient × input still show the input's structure."
@@ -64,7 +59,7 @@ class Plan:
         views: of each object to train on.
         objects: of a group at most, to train on.
         held_out: of a group at most, to explain.
-        epochs: of a round of training; see :func:`train`.
+        epochs: of a round of training; see :func:`~small_cnn.train`.
         seeds: how many times all is done.
     """
 
@@ -75,32 +70,6 @@ class Plan:
     held_out: int = 12
     epochs: int = 15
     seeds: int = 3
-
-
-class SmallCNN(nn.Module):
-    """Four 3 × 3 convolutions with batch normalisation, averaged over space, and a linear layer."""
-
-    def __init__(self, classes: int, width: int = 16) -> None:
-        super().__init__()
-        inputs, layers = 3, []
-        for number, channels in enumerate((width, 2 * width, 4 * width, 4 * width), 1):
-            stride = 2 if number == 1 else 1
-            self.add_module(f"conv{number}", nn.Conv2d(inputs, channels, 3, stride, 1, bias=False))
-            self.add_module(f"norm{number}", nn.BatchNorm2d(channels))
-            self.add_module(f"relu{number}", nn.ReLU())
-            layers += [f"conv{number}", f"norm{number}", f"relu{number}"]
-            inputs = channels
-        self.order = layers
-        self.pool, self.choose = nn.MaxPool2d(2), nn.Linear(inputs, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, 3, S, S]`` → logits ``[B, classes]``; the last convolution sees a grid of S / 8."""
-        for name in self.order:
-            x = self.get_submodule(name)(x)
-            if name in ("relu2", "relu3"):
-                x = self.pool(x)
-        logits: Tensor = self.choose(x.mean((2, 3)))
-        return logits
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
@@ -119,36 +88,6 @@ def labels_of(crops: Sequence[Crop], groups: Sequence[str]) -> Tensor:
 def permuted(labels: Tensor, seed: int) -> Tensor:
     """The same labels, dealt out anew over the objects."""
     return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
-
-
-def train(inputs: Tensor, wanted: Tensor, classes: int, epochs: int, seed: int) -> SmallCNN:
-    """The network after as many rounds of ``epochs`` passes as it takes to get :data:`LEARNED` of the labels right, but
-    no more than :data:`ROUNDS`; the same recipe whatever the labels are."""
-    torch.manual_seed(seed)
-    model = SmallCNN(classes)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
-    for _ in range(ROUNDS):
-        model.train()
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, 5e-3, total_steps=epochs * -(-len(inputs) // BATCH), cycle_momentum=False
-        )
-        for _ in range(epochs):
-            for rows in torch.randperm(len(inputs)).split(BATCH):
-                loss = functional.cross_entropy(model(inputs[rows]), wanted[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-        if accuracy(model.eval(), inputs, wanted) >= LEARNED:
-            break
-    return model
-
-
-@torch.inference_mode()
-def accuracy(model: SmallCNN, inputs: Tensor, wanted: Tensor) -> float:
-    """Mean over the classes of the share that is right: chance is one over their number."""
-    right = (model(inputs).argmax(1) == wanted).double()
-    return float(np.mean([float(right[wanted == number].mean()) for number in wanted.unique()]))
 
 
 def trained(

@@ -32,7 +32,7 @@ from mmexplain.tasks.registry import load
 
 STUDIES: dict[str, Callable[[Path, Path, int | None], str]] = {
     "word-grounding-remedies": lambda data, work, limit: word_grounding.section(data, work, limit),
-    "data-randomisation": lambda data, work, limit: data_randomisation.section(data, work, limit),
+    "data-randomisation": lambda data, work, limit: data_randomisation.section(data / "coco_mini", work / "data-randomisation"),
     "time": lambda data, work, limit: evaluation_time.section(data, work, limit),
 }
 """Sections that are more than one table of one protocol."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any, ClassVar
 
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data.folder import CLIPS, PHOTOS, files
+from mmexplain.evaluate.data.questions import read_asked
 from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
 from mmexplain.evaluate.randomisation import again, similarities
 from mmexplain.evaluate.weights import RandomWeights
 from mmexplain.methods.registry import select
 
 MODES = ("cascading", "independent")
-QUESTIONS = "qa.jsonl"
 
 
 class LayerRandomisation(Protocol):
@@ -86,7 +85,8 @@ class LayerRandomisation(Protocol):
     def items(self) -> Sequence[Item]:
         """The photos or clips of the folder, or its questions."""
         if self.task.name == "vqa":
-            return [Item(key, content) for key, content in self._questions().items()]
+            asked = read_asked(self.data)
+            return [Item(item.key, (item.content.photo, {"question": item.content.question})) for item in asked]
         found = files(self.data, CLIPS if self.task.name == "action" else PHOTOS)
         return [Item(item.key, (item.content, {})) for item in found]
 
@@ -104,23 +104,6 @@ class LayerRandomisation(Protocol):
             "own keep their mean and deviation.",
             "Without SSIM and HOG similarity. Rows of flat or unusable maps are undefined and not in the means.",
         )
-
-    def _questions(self) -> dict[str, tuple[Path, dict[str, Any]]]:
-        path = self.data / QUESTIONS
-        try:
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            return {
-                f"{number}:{record['image']}": (
-                    self.data / "images" / str(record["image"]),
-                    {"question": str(record["question"])},
-                )
-                for number, record in enumerate(records)
-                if record.get("split", "test") == "test"
-            }
-        except FileNotFoundError:
-            raise InputError(f"{str(self.data)!r} holds no {QUESTIONS}: a VQA model needs questions") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{str(path)!r} is no file of questions ({error})") from None
 
     # -- one photo or clip ------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmexplain.errors import InputError
-from mmexplain.evaluate.captions import EncodedPhotos, Given
+from mmexplain.evaluate.captions import CaptionedPhotos, Given
 from mmexplain.evaluate.data.flickr8k import read_flickr8k
 from mmexplain.evaluate.grounding_rows import NOTES, Named, Thing, caption_rows, control_notes
 from mmexplain.evaluate.on_captions import OnCaptions
@@ -92,7 +92,7 @@ class WordGrounding(OnCaptions):
         rows: list[list[Row]] = [[] for _ in items]
         if not given:
             return rows
-        encoded = EncodedPhotos(
+        encoded = CaptionedPhotos(
             self.task, [self.data / "images" / photo.file for photo in photos], self.methods, self.layer
         )
         explained = encoded.explain([caption for caption, _ in given], seed=self.seed)
@@ -102,7 +102,7 @@ class WordGrounding(OnCaptions):
             for word in words:
                 known = (caption.photo, word.boxes)
                 if known not in things:
-                    things[known] = _thing(word.boxes, photo, size)
+                    things[known] = Thing.within(photo, word.boxes, size)
             named = [Named(word.target, things[caption.photo, word.boxes], word.kind, word.boxes) for word in words]
             rows[caption.photo] += caption_rows(explanation, named, self.methods, self.base, "phrase")
         return rows
@@ -134,11 +134,3 @@ class WordGrounding(OnCaptions):
             vocabulary: Words = self.task.captioner.vocabulary
             targets.append(Target(" ".join(sentence.words), "caption", (*known, vocabulary.end), 0))
         return Given(photo, tuple(known), tuple(targets)), words
-
-
-def _thing(boxes: Sequence[Box], photo: Photo, size: tuple[int, int]) -> Thing:
-    """Boxes are fractions of the photo; its file may be smaller than the original."""
-    height, width = size
-    original = size if photo.size is None else (photo.size[1], photo.size[0])
-    pixels = [(left * width, top * height, right * width, bottom * height) for left, top, right, bottom in boxes]
-    return Thing.of(pixels, size, original)

@@ -14,6 +14,7 @@ PROTOCOLS: dict[str, str] = {
     "randomisation": "mmexplain.evaluate.layer_randomisation:LayerRandomisation",
     "faithfulness": "mmexplain.evaluate.faithfulness:Faithfulness",
     "grounding": "mmexplain.evaluate.grounding:WordGrounding",
+    "answer-grounding": "mmexplain.evaluate.answer_grounding:AnswerGrounding",
     "generated-grounding": "mmexplain.evaluate.generated_grounding:GeneratedGrounding",
 }
 """Name → module and class, imported when asked for; each is made with ``(task, data, methods, *, layer, seed)``."""

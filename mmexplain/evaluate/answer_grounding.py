@@ -121,9 +121,9 @@ class AnswerGrounding(Protocol):
             told.append("attention: the model's own, with the whole question in mind.")
         if self.base is not None:
             told.append(
-                "likeliest wrong answer, another answer: the maps of a wrong answer to the same question, the likeliest "
-                "and one drawn by chance among the answers to questions of its kind, held against the right answer's "
-                f"boxes. Both are made with {self.base}."
+                "likeliest wrong answer, another answer: the maps of a wrong answer to the same question, the "
+                "likeliest and one drawn by chance among the answers to questions of its kind, held against the right "
+                f"answer's boxes. Both are made with {self.base}."
             )
         return (
             "The map is that of the right answer, of questions whose answer the model knows. The boxes are those of "

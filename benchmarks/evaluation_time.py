@@ -18,7 +18,7 @@ from typing import Any
 from common import describe, machine
 from protocol_runs import CAPTIONER
 
-from mmexplain.evaluate.captions import EncodedPhotos
+from mmexplain.evaluate.captions import CaptionedPhotos
 from mmexplain.evaluate.grounding import WordGrounding
 from mmexplain.evaluate.intervals import mean
 from mmexplain.tasks.registry import load
@@ -47,7 +47,7 @@ def measure(data: Path, limit: int | None = None) -> dict[str, Any]:
         begun = time.perf_counter()
         for chunk in chunks:
             photos = [protocol.data / "images" / item.content.file for item in chunk]
-            EncodedPhotos(task, photos, ["gradcam"]).captions(BEAM)
+            CaptionedPhotos(task, photos, ["gradcam"]).captions(BEAM)
         captioned = time.perf_counter()
         for chunk in chunks:
             protocol.measure(chunk)

@@ -31,9 +31,11 @@ from mmexplain.render.whole import whole
 from mmexplain.tasks.registry import load
 
 STUDIES: dict[str, Callable[[Path, Path, int | None], str]] = {
-    "word-grounding-remedies": lambda data, work, limit: word_grounding.section(data, work, limit),
-    "data-randomisation": lambda data, work, limit: data_randomisation.section(data / "coco_mini", work / "data-randomisation"),
-    "time": lambda data, work, limit: evaluation_time.section(data, work, limit),
+    "word-grounding-remedies": word_grounding.section,
+    "data-randomisation": lambda data, work, _: data_randomisation.section(
+        data / "coco_mini", work / "data-randomisation"
+    ),
+    "time": evaluation_time.section,
 }
 """Sections that are more than one table of one protocol."""
 

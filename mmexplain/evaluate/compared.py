@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any, ClassVar
 
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data.folder import CLIPS, PHOTOS, files
+from mmexplain.evaluate.data.questions import read_asked
 from mmexplain.evaluate.metrics.structure import hog_similarity, ssim
 from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
 from mmexplain.evaluate.randomisation import similarities
 from mmexplain.explanation import Explanation
 from mmexplain.methods.registry import select
-
-QUESTIONS = "qa.jsonl"
 
 METRICS = (
     Metric("signed", "rank correlation", better="lower"),
@@ -93,7 +91,8 @@ class ComparedMaps(Protocol):
     def items(self) -> Sequence[Item]:
         """The photos or clips of the folder, or its questions: paths, and what ``explain`` is told besides."""
         if self.task.name == "vqa":
-            return [Item(key, content) for key, content in self._questions().items()]
+            asked = read_asked(self.data)
+            return [Item(item.key, (item.content.photo, {"question": item.content.question})) for item in asked]
         found = files(self.data, CLIPS if self.task.name == "action" else PHOTOS)
         return [Item(item.key, (item.content, {})) for item in found]
 
@@ -104,20 +103,3 @@ class ComparedMaps(Protocol):
         if self.task.name == "caption":
             options |= {"words": [], "whole": True}
         return options
-
-    def _questions(self) -> dict[str, tuple[Path, dict[str, Any]]]:
-        path = self.data / QUESTIONS
-        try:
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            return {
-                f"{number}:{record['image']}": (
-                    self.data / "images" / str(record["image"]),
-                    {"question": str(record["question"])},
-                )
-                for number, record in enumerate(records)
-                if record.get("split", "test") == "test"
-            }
-        except FileNotFoundError:
-            raise InputError(f"{str(self.data)!r} holds no {QUESTIONS}: a VQA model needs questions") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{str(path)!r} is no file of questions ({error})") from None

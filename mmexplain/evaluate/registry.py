@@ -15,6 +15,7 @@ PROTOCOLS: dict[str, str] = {
     "data-randomisation": "mmexplain.evaluate.data_randomisation:DataRandomisation",
     "faithfulness": "mmexplain.evaluate.faithfulness:Faithfulness",
     "grounding": "mmexplain.evaluate.grounding:WordGrounding",
+    "answer-grounding": "mmexplain.evaluate.answer_grounding:AnswerGrounding",
     "generated-grounding": "mmexplain.evaluate.generated_grounding:GeneratedGrounding",
 }
 """Name → module and class, imported when asked for; each is made with ``(task, data, methods, *, layer, seed)``,

@@ -86,7 +86,14 @@ RUNS = (
         Run("faithfulness", model, "daquar", FIVE, limit=200, options={"metrics": MASKS}, shown=_AGAINST)
         for model in VQA
     ),
-    Run("faithfulness", I3D, "samples", ("gradcam", "gradcam++"), options={"steps": 8}, shown=_AGAINST),
+    Run(
+        "faithfulness",
+        I3D,
+        "samples",
+        ("gradcam", "gradcam++"),
+        options={"metrics": (*MASKS, "deletion"), "steps": 8},
+        shown=_AGAINST,
+    ),
     Run("human-attention", EFFICIENTNET, "human_attention", ("gradcam", "gradcam++", "guided-gradcam")),
     Run("human-attention", CAPTIONER, "human_attention", ("gradcam", "gradcam++", "attention")),
     Run("randomisation", EFFICIENTNET, "coco_mini", ("gradcam", "gradcam++", "layercam", "guided-backprop"), limit=30),

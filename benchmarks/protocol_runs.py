@@ -68,7 +68,7 @@ RUNS = (
         EFFICIENTNET,
         "coco_mini",
         FIVE,
-        limit=80,
+        limit=40,
         options={"metrics": (*MASKS, "insertion", "deletion", "correlation")},
         shown=_AGAINST,
     ),
@@ -77,13 +77,13 @@ RUNS = (
         RESNET50,
         "coco_mini",
         (*FIVE, *PIXELS),
-        limit=60,
+        limit=30,
         options={"metrics": (*MASKS, "correlation")},
         shown=_AGAINST,
     ),
-    Run("faithfulness", CAPTIONER, "coco_mini", WORDS, options={"metrics": MASKS}, shown=_AGAINST),
+    Run("faithfulness", CAPTIONER, "coco_mini", WORDS, limit=80, options={"metrics": MASKS}, shown=_AGAINST),
     *(
-        Run("faithfulness", model, "daquar", FIVE, limit=200, options={"metrics": MASKS}, shown=_AGAINST)
+        Run("faithfulness", model, "daquar", FIVE, limit=60, options={"metrics": MASKS}, shown=_AGAINST)
         for model in VQA
     ),
     Run(

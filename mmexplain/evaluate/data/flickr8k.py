@@ -16,7 +16,7 @@ def read_flickr8k(folder: Path, split: str) -> list[Photo]:
     Raises:
         InputError: it is no such folder, its file is damaged, or it has no such split.
     """
-    return [photo for photo in read_all_splits(folder, split) if photo.split == split]
+    return _read(folder, split) or read_all_splits(folder, split)
 
 
 def read_all_splits(folder: Path, split: str) -> list[Photo]:
@@ -25,14 +25,18 @@ def read_all_splits(folder: Path, split: str) -> list[Photo]:
     Raises:
         InputError: it is no such folder, its file is damaged, or ``split`` is none of its splits.
     """
+    photos = _read(folder)
+    splits = list(dict.fromkeys(photo.split for photo in photos))
+    if split not in splits:
+        raise InputError(f"{str(folder)!r} has no split {split!r}; there are: {', '.join(splits)}")
+    return photos
+
+
+def _read(folder: Path, split: str | None = None) -> list[Photo]:
     path = folder / ANNOTATIONS
     if not path.is_file():
         raise InputError(f"{str(folder)!r} holds no Flickr8k: there is no file {ANNOTATIONS!r} in it")
     try:
-        photos = load_annotations(folder, split)
-        splits = [] if photos else list(dict.fromkeys(photo.split for photo in load_annotations(folder)))
+        return load_annotations(folder, split)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read {str(path)!r}: {error}") from None
-    if not photos:
-        raise InputError(f"{str(folder)!r} has no split {split!r}; there are: {', '.join(splits)}")
-    return photos

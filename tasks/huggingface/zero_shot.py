@@ -120,9 +120,8 @@ class ZeroShot(OutcomeTask, PatchTask):
 
         def choose(features: Tensor) -> Choice:
             context = {TEXTS: embedded.expand(len(features), -1, -1)}
-            rows = (
-                [wanted] * len(features) if wanted else self._best(self.decode(features, context), known, top, against)
-            )
+            rows = [wanted] * len(features) if wanted else None
+            rows = rows or self._best(self.decode(features, context), known, top, against)
             return Choice([[self._numbered(target, known) for target in row] for row in rows], context)
 
         found = explain(self, self.prepare(images), choose, **options)

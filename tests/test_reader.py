@@ -1,12 +1,15 @@
-"""Layers that a task says how to read: tiles, packed rows, tokens in an order of their own; and the engine upon them."""
+"""Layers that a task says how to read: tiles, packed rows, tokens in an order of their own; the engine upon them."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from mmexplain.engine import run
 from mmexplain.errors import LayerError
 from mmexplain.layer_analysis import layers_report
+from mmexplain.preprocess import Preprocess
 from mmexplain.probe import Probe
 from mmexplain.problem import Problem
 from mmexplain.reader import Reader, told_or_guessed
@@ -166,17 +169,15 @@ def test_probes_and_reports_ask_too():
         def reader(self, layer, shape):
             return tiled_reader(layer, shape)
 
-    from mmexplain.preprocess import Preprocess
-
     task = Task(asked.model.float(), Preprocess(resize=(8, 8)), ["a", "b", "c"])
     assert task.default_layer() == "mix"
     explanation = task.explain([image_of(1), image_of(2)], top=3)[1]
     assert explanation.map(0).shape == (4, 4)
-    assert [layer.grid for layer in layers_report(task, image_of(1), ["embed", "mix"]).layers] == [(4, 4), (4, 4)]
+    assert [layer.grid for layer in layers_report(task, image_of(1), layers=["embed", "mix"]).layers] == [
+        (4, 4),
+        (4, 4),
+    ]
 
 
 def image_of(seed):
-    import numpy as np
-    from PIL import Image
-
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (16, 16, 3), dtype=np.uint8))

@@ -43,15 +43,18 @@ def test_coordinates_come_out_where_the_geometry_says(name, width, height):
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) + 0.5
     ramp = np.stack([columns, rows, np.ones_like(rows)])
     plain = {"do_rescale": False, "do_normalize": False, "do_convert_rgb": False, "return_tensors": "pt"}
-    made = processor(torch.from_numpy(ramp), input_data_format="channels_first", **plain)["pixel_values"][0].float()
+    # Pillow takes bytes: twice a coordinate is a whole number.
+    pillow = processor.backend == "pil"
+    given = (ramp * 2).astype(np.uint8) if pillow else torch.from_numpy(ramp)
+    made = processor(given, input_data_format="channels_first", **plain)["pixel_values"][0].float() / (1 + pillow)
     geometry = geometry_of(processor, (height, width))
     assert tuple(made.shape[1:]) == geometry.input
     y, x = np.mgrid[0 : geometry.input[0], 0 : geometry.input[1]] + 0.5
     expected_x, expected_y = geometry.point_to_original(torch.from_numpy(x), torch.from_numpy(y))
     inside = (expected_x > 3) & (expected_x < width - 3) & (expected_y > 3) & (expected_y < height - 3)
     assert inside.any()
-    assert float((made[0] - expected_x)[inside].abs().max()) < 0.2
-    assert float((made[1] - expected_y)[inside].abs().max()) < 0.2
+    assert float((made[0] - expected_x)[inside].abs().max()) < (0.5 if pillow else 0.2)
+    assert float((made[1] - expected_y)[inside].abs().max()) < (0.5 if pillow else 0.2)
     # What is padded is black, and not seen.
     beyond = (expected_x < -1) | (expected_x > width + 1) | (expected_y < -1) | (expected_y > height + 1)
     assert float(made[2][beyond].abs().sum()) == 0
@@ -71,8 +74,8 @@ def test_pixels_are_the_processors_own(name):
 
 def test_black_and_size():
     preprocess = ProcessorPreprocess(hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=CROP))
-    expected = [-mean / std for mean, std in zip(hf.CLIPImageProcessor.image_mean, hf.CLIPImageProcessor.image_std)]
-    assert preprocess.black == pytest.approx(expected, rel=1e-5)
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # as CLIP's paper has it
+    assert preprocess.black == pytest.approx([-m / s for m, s in zip(mean, std, strict=True)], rel=1e-5)
     assert preprocess.size == (32, 32)
 
 

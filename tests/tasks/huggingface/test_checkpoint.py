@@ -85,9 +85,8 @@ def test_weights_of_another_size(folder):
     state = load_file(folder / "model.safetensors")
     state["classifier.weight"] = state["classifier.weight"][:, :-1].contiguous()
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(CheckpointError, match=r"'classifier\.weight' is \[3, 31\], not \[3, 32\]; .* another class"):
         mmexplain.load(str(folder))
-    assert "classifier.weight" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_damaged_weights(folder):

@@ -6,6 +6,7 @@ import transformers as hf
 
 import mmexplain
 from mmexplain.errors import InputError, MethodError, TargetError
+from mmexplain.evaluate.randomisation import quick
 from mmexplain.tasks.huggingface.classification import HuggingFaceClassifier
 from tests.tasks.huggingface import tiny
 from tests.tasks.huggingface.planted import cell, lit_photo, places, planted, require_peak, sensitivity, tokens
@@ -152,6 +153,13 @@ def test_windows_that_shrank_for_a_small_photo_widen_again(checkpoint):
     assert torch.equal(task.encode({"image": large}), before)
     task.model(torch.randn(1, 3, 16, 16))  # the model by itself forgets
     assert not torch.equal(task.encode({"image": large}), before)
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin", "resnet"])
+def test_random_weights_change_the_map(kind, load_tiny):
+    task = load_tiny(kind)
+    (verdict,) = quick(task, tiny.photo(), targets=list(tiny.LABELS))
+    assert verdict.signed < 0.99
 
 
 def test_links_of_other_problems(checkpoint):

@@ -113,15 +113,16 @@ def _loaded(origin: str, trust: bool) -> Checkpoint:
     config = _read(origin, "configuration", AutoConfig.from_pretrained, trust)
     architecture = next(iter(getattr(config, "architectures", None) or []), "")
     kind = _class(config, architecture, origin, trust)
-    model, report = _read(
-        origin, "weights", kind.from_pretrained, trust, use_safetensors=True, output_loading_info=True
-    )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+    # Sizes that differ would be an exception that refers to a report in the log: they are looked for below.
+    options = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = _read(origin, "weights", kind.from_pretrained, trust, **options)
+    wrong = [f"missing {name!r}" for name in sorted(report["missing_keys"])]
+    wrong += [f"{name!r} is {list(had)}, not {list(want)}" for name, had, want in sorted(report["mismatched_keys"])]
+    if wrong:
+        more = f" and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
         raise CheckpointError(
-            f"{origin!r} does not fit {kind.__name__!r}: missing {missing[0]!r}{more}; its weights were made for "
-            f"another class, or trained only in part"
+            f"{origin!r} does not fit {kind.__name__!r}: {wrong[0]}{more}; its weights were made for another class, or "
+            "are damaged"
         )
     return Checkpoint(model.eval(), model.config, origin, type(model).__name__)
 

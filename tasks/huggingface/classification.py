@@ -20,6 +20,8 @@ from mmexplain.tasks.huggingface.tokens import PatchTask, Tokens
 from mmexplain.tasks.outcomes import Link
 
 _WINDOW = ("window_size", "shift_size")
+_windows = threading.RLock()
+"""Held by the one thread that runs such a model; not by the task, which may be copied."""
 _LINKS: dict[str, Link] = {"multi_label_classification": "sigmoid", "regression": "none"}
 
 
@@ -29,6 +31,9 @@ class HuggingFaceClassifier(PatchTask, Classifier):
     Args:
         checkpoint: the model with its image processor; ``config.id2label`` names the classes.
         layer: layer to explain by default; found by a look at the model if None.
+
+    Raises:
+        CheckpointError: no image processor comes with it.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, layer: str | None = None) -> None:
@@ -44,8 +49,6 @@ class HuggingFaceClassifier(PatchTask, Classifier):
         )
         vision = getattr(self.model, "vision_model", self.model)
         self.tokens = Tokens.of(vision, getattr(config, "vision_config", config))
-        self._shifting = [m for m in self.model.modules() if hasattr(m, "set_shift_and_window_size")]
-        self._lock = threading.RLock()
 
     def run(self, image: Tensor) -> Any:
         """What the model makes of photos ``[B, 3, h, w]``."""
@@ -59,11 +62,12 @@ class HuggingFaceClassifier(PatchTask, Classifier):
     @contextmanager
     def _windows_kept(self) -> Iterator[None]:
         """Swin's blocks shrink their windows for a small photo and never widen them again; here they do."""
-        if not self._shifting:
+        blocks = [module for module in self.model.modules() if hasattr(module, "set_shift_and_window_size")]
+        if not blocks:
             yield
             return
-        with self._lock:
-            before = [(block, {name: getattr(block, name) for name in _WINDOW}) for block in self._shifting]
+        with _windows:
+            before = [(block, {name: getattr(block, name) for name in _WINDOW}) for block in blocks]
             try:
                 yield
             finally:
@@ -87,12 +91,3 @@ def gives_classes(checkpoint: Checkpoint) -> bool:
     except MMExplainError:
         return False
     return logits is not None and tuple(logits.shape) == (1, len(names))
-
-
-def classifier(checkpoint: Checkpoint) -> HuggingFaceClassifier:
-    """The task of a classifier of transformers.
-
-    Raises:
-        CheckpointError: no image processor comes with it.
-    """
-    return HuggingFaceClassifier(checkpoint)

@@ -87,8 +87,18 @@ def default_layer(
     """
     found = suggest(model, run, image, reader)
     chain, _, number = found.rpartition(".")
-    blocks_of_it = model.get_submodule(chain) if number.isdecimal() else None
-    if not isinstance(blocks_of_it, nn.ModuleList):
-        return found
-    last = f"{chain}.{len(blocks_of_it) - 1}"
+    siblings = model.get_submodule(chain) if number.isdecimal() else None
+    if not isinstance(siblings, nn.ModuleList):
+        return _last_within(model, found)
+    last = f"{chain}.{len(siblings) - 1}"
     return found if found == last else _first_norm(model, last)
+
+
+def _last_within(model: nn.Module, container: str) -> str:
+    """The last block of a transformer within a module that was found; the module itself where there is none."""
+    try:
+        last = blocks(model, container)[-1]
+    except LayerError:
+        return container
+    attends = any("attention" in name or "attn" in name for name, _ in model.get_submodule(last).named_modules())
+    return last if attends else container

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 PREFIX = "hf:"
 FORM = "hf:ID"
 _HERE = "mmexplain.tasks.huggingface"
-_CLASSIFICATION = {"classify": f"{_HERE}.classification:classifier"}
-_ZERO_SHOT = {"classify": f"{_HERE}.zero_shot:zero_shot"}
+_CLASSIFICATION = {"classify": f"{_HERE}.classification:HuggingFaceClassifier"}
+_ZERO_SHOT = {"classify": f"{_HERE}.zero_shot:ZeroShot"}
 _VIDEO = {"action": f"{_HERE}.video:video_transformer"}
 
 ARCHITECTURES: Mapping[str, Mapping[str, str]] = {

@@ -30,6 +30,9 @@ class ZeroShot(OutcomeTask, PatchTask):
     Args:
         checkpoint: the model with its image processor and tokenizer.
         layer: layer to explain by default; found by a look at the model if None.
+
+    Raises:
+        CheckpointError: no image processor or no tokenizer comes with it.
     """
 
     name: ClassVar[str] = "classify"
@@ -62,8 +65,6 @@ class ZeroShot(OutcomeTask, PatchTask):
     def _link(self, logits: Tensor) -> Link:
         # CLIP's softmax goes over the texts that were given: over a single one it says nothing.
         return "sigmoid" if self.similarity.sigmoid else "softmax" if logits.shape[1] > 1 else "none"
-
-    # -- explaining -------------------------------------------------------------------------------------------------
 
     def target(self, name: Name) -> Target:
         """A text as a target; its number is that among the texts that are explained together."""
@@ -120,9 +121,8 @@ class ZeroShot(OutcomeTask, PatchTask):
 
         def choose(features: Tensor) -> Choice:
             context = {TEXTS: embedded.expand(len(features), -1, -1)}
-            rows = (
-                [wanted] * len(features) if wanted else self._best(self.decode(features, context), known, top, against)
-            )
+            rows = [wanted] * len(features) if wanted else None
+            rows = rows or self._best(self.decode(features, context), known, top, against)
             return Choice([[self._numbered(target, known) for target in row] for row in rows], context)
 
         found = explain(self, self.prepare(images), choose, **options)
@@ -147,12 +147,3 @@ def _texts(target: Target) -> list[str]:
     """The text of a target, and of what it is held against."""
     other = target.versus
     return [target.label] if other is None else [target.label.removesuffix(f" rather than {other.label}"), other.label]
-
-
-def zero_shot(checkpoint: Checkpoint) -> ZeroShot:
-    """The task of a model that fits texts to photos.
-
-    Raises:
-        CheckpointError: no image processor or no tokenizer comes with it.
-    """
-    return ZeroShot(checkpoint)

@@ -97,6 +97,7 @@ class Captioning(Speaking):
     """
 
     name: ClassVar[str] = "caption"
+    prompted: ClassVar[bool] = True
 
     def explain(
         self,
@@ -237,7 +238,7 @@ class Answering(Speaking):
         if question is None or not split(question):
             raise InputError("there is no question; ask something, such as 'what is the dog doing'")
         task = self.before(photo, self.speaker.question.format(question), score)
-        named = [answers] if isinstance(answers, str) else list(answers or ())
+        named = [answers] if isinstance(answers, (str, Target)) else list(answers or ())
         targets = [self.target(answer) for answer in named]
         pairs = [] if versus is None or isinstance(versus, str) else [*versus]
         targets += [_contrast(self.target(one), self.target(other)) for one, other in pairs]
@@ -259,12 +260,14 @@ class Answering(Speaking):
             Choice([targets], self.choice(targets, texts, []), [question], [shown]), text=text, **options
         )
 
-    def target(self, answer: str) -> Target:
+    def target(self, answer: str | Target) -> Target:
         """An answer in any words.
 
         Raises:
             TargetError: it is empty.
         """
+        if isinstance(answer, Target):
+            return answer
         tokens = self.speaker.tokens(answer)
         if not tokens or not answer.strip():
             raise TargetError(f"the answer {answer!r} is empty: write one")

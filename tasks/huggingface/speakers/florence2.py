@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mmexplain.errors import LayerError
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
@@ -84,11 +85,15 @@ class Florence2(ImageTextSpeaker):
         return f"{self.tower}.blocks.{len(stages) - 1}.{len(stages[-1]) - 1}"
 
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
-        """Maps of the tower, the projector's tokens after their mean, and image tokens among what the encoder reads."""
-        if layer.startswith(self.text):
-            if len(shape) == 3 and shape[1] == look.context["asked"].shape[1]:
+        """Maps of the tower, the projector's tokens after their mean, and image tokens among what the encoder reads.
+
+        Raises:
+            LayerError: another layer of the language model, where no token is a place.
+        """
+        if layer.startswith(self.text.rpartition(".")[0]):
+            if layer.startswith(self.text) and len(shape) == 3 and shape[1] == look.context["asked"].shape[1]:
                 return Reader("tokens", grid=look.views.shape, order=look.context["order"][0])
-            return None
+            raise LayerError(f"layer {layer!r} puts out no places of the photo")
         if layer.startswith(self.projector):
             return self.grid_reader(shape, look, look.views.grid, 1)
         return Reader("channels_first") if layer.startswith(self.tower) and len(shape) == 4 else None

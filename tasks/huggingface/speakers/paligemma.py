@@ -27,4 +27,4 @@ class PaliGemma(ImageTextSpeaker):
 
     def encoded(self, features: Tensor) -> Any:
         """It takes one tensor, not a list."""
-        return BaseModelOutputWithPooling(pooler_output=features)  # type: ignore[arg-type]
+        return BaseModelOutputWithPooling(pooler_output=features)

@@ -83,18 +83,18 @@ def tokens_at(module: nn.Module, run: Callable[[Image.Image], Any], image: Image
 
 
 @contextmanager
-def only_token(module: nn.Module, number: int) -> Iterator[None]:
-    """The module puts out its token ``number`` (of all rows one after the other), and nothing beside it."""
+def only_token(module: nn.Module, number: int, *, each: bool = False) -> Iterator[None]:
+    """The module puts out its token ``number`` (of all rows one after the other, or of each), and nothing beside it."""
     before = module.forward
 
     def run(*args: Any, **kwargs: Any) -> Any:
         output = before(*args, **kwargs)
         value = first_tensor(output)
         assert value is not None
-        places = _last(value).shape[:-1]
+        places = _last(value).shape[1 if each else 0 : -1]
         mask = torch.zeros(places.numel(), dtype=value.dtype)
         mask[number] = 1.0
-        return replace_tensor(output, value, value * mask.view(places).unsqueeze(1 if value.ndim == 4 else -1))
+        return replace_tensor(output, value, value * mask.view(places).unsqueeze(-3 if value.ndim == 4 else -1))
 
     module.forward = run  # type: ignore[method-assign]
     try:

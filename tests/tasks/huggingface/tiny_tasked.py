@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 def paligemma(folder: Path) -> None:
     """PaliGemma: 4 × 4 patches, before a Gemma."""
@@ -38,7 +40,8 @@ def _paligemma(folder: Path, text: Callable[[dict[str, Any]], Any]) -> None:
     tokenizer = bpe_tokenizer("<image>", bos=False, named={"image_token": "<image>"})
     images = SiglipImageProcessor(size={"height": 56, "width": 56})
     images.image_seq_length = 16
-    processor = PaliGemmaProcessor(images, tokenizer)  # adds its tokens of places to the tokenizer
+    words = len(tokenizer)
+    processor = PaliGemmaProcessor(images, tokenizer)  # adds tokens of places to the tokenizer
     sizes = {
         "vocab_size": len(tokenizer),
         "hidden_size": 48,
@@ -47,6 +50,9 @@ def _paligemma(folder: Path, text: Callable[[dict[str, Any]], Any]) -> None:
         "num_attention_heads": 3,
         "num_key_value_heads": 1,
         "head_dim": 16,
+        # Gemma enlarges its embeddings, and normalising what is nearly 0 is a step, which is hard to integrate over.
+        "rms_norm_eps": 1e-2,
+        "tie_word_embeddings": False,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -67,8 +73,12 @@ def _paligemma(folder: Path, text: Callable[[dict[str, Any]], Any]) -> None:
         projection_dim=48,
         hidden_size=48,
         vocab_size=len(tokenizer),
+        tie_word_embeddings=False,  # tied to its large embeddings, random weights say the last token over and over
     )
-    shake(PaliGemmaForConditionalGeneration(config)).save_pretrained(folder)
+    model = shake(PaliGemmaForConditionalGeneration(config))
+    with torch.no_grad():
+        model.lm_head.weight[words:] = 0.0  # it is to say words, not places
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
@@ -110,12 +120,12 @@ def florence2(folder: Path) -> None:
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             decoder_start_token_id=tokenizer.eos_token_id,
-            forced_bos_token_id=tokenizer.bos_token_id,
-            forced_eos_token_id=tokenizer.eos_token_id,
         ),
         image_token_id=tokenizer.image_token_id,
     )
-    shake(Florence2ForConditionalGeneration(config)).save_pretrained(folder)
+    model = shake(Florence2ForConditionalGeneration(config))
+    model.generation_config.forced_bos_token_id = tokenizer.bos_token_id
+    model.save_pretrained(folder)
     Florence2Processor(images, tokenizer).save_pretrained(folder)
 
 

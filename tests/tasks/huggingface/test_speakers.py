@@ -210,3 +210,12 @@ def test_what_cannot_be_done_is_said(family: str, captioner: Any) -> None:
         task.explain(image, caption=" ... ")
     with pytest.raises(mmexplain.InputError, match="unknown score"):
         task.explain(image, caption=CAPTION, score="probability")
+
+
+def test_a_model_that_says_no_word_is_explained_as_a_whole(captioner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, image = captioner("llava"), photo(*SIZES["square"])
+    dots = task.speaker.tokens("..!")
+    monkeypatch.setattr(task.speaker, "generate", lambda *_: dots)
+    with pytest.raises(mmexplain.TargetError, match=r"'\.\.!', holds no word; explain it as a whole"):
+        task.explain(image)
+    assert [target.kind for target in task.explain(image, whole=True).targets] == ["caption"]

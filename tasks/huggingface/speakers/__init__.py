@@ -12,12 +12,19 @@ if TYPE_CHECKING:
 
 CAPTIONERS: Mapping[str, str] = {
     "BlipForConditionalGeneration": "blip:BlipCaptioner",
+    "Florence2ForConditionalGeneration": "florence2:Florence2",
+    "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
     "LlavaForConditionalGeneration": "llava:Llava",
+    "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
+    "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
 }
 """Class of a model → ``file:class`` of the family that describes photos with it."""
 
 ANSWERERS: Mapping[str, str] = {
+    "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
     "LlavaForConditionalGeneration": "llava:Llava",
+    "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
+    "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
 }
 """The same for those that answer questions in words of their own."""
 

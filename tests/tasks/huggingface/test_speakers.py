@@ -201,7 +201,7 @@ def test_words_of_the_question(family: str, answerer: Any) -> None:
     assert parts.shape == (1, 5) and bool(parts.isfinite().all()) and bool(parts.any())
 
 
-@pytest.mark.parametrize("family", IMAGE_TEXT)
+@pytest.mark.parametrize("family", ANSWERING)
 def test_words_of_the_question_for_several_answers(family: str, answerer: Any) -> None:
     """All answers in one pass, and each as if it had been asked for alone; a contrast has the difference."""
     task, image, question = answerer(family), photo(*SIZES["square"]), "what color is the ball?"

@@ -11,12 +11,20 @@ if TYPE_CHECKING:
     from mmexplain.tasks.huggingface.speaker import Speaker
 
 CAPTIONERS: Mapping[str, str] = {
+    "Blip2ForConditionalGeneration": "blip2:Blip2",
     "BlipForConditionalGeneration": "blip:BlipCaptioner",
+    "GitForCausalLM": "git:Git",
+    "InstructBlipForConditionalGeneration": "blip2:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
+    "VisionEncoderDecoderModel": "encoder_decoder:EncoderDecoder",
 }
 """Class of a model → ``file:class`` of the family that describes photos with it."""
 
 ANSWERERS: Mapping[str, str] = {
+    "Blip2ForConditionalGeneration": "blip2:Blip2",
+    "BlipForQuestionAnswering": "blip_vqa:BlipAnswerer",
+    "GitForCausalLM": "git:Git",
+    "InstructBlipForConditionalGeneration": "blip2:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
 }
 """The same for those that answer questions in words of their own."""

@@ -112,26 +112,32 @@ def blip(folder: Path) -> None:
             "image_size": 32,
             "patch_size": 8,
         },
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "encoder_hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 40,
-            "bos_token_id": vocabulary["[DEC]"],
-            "sep_token_id": vocabulary["[SEP]"],
-            "eos_token_id": 2,
-            "pad_token_id": 0,
-        },
+        text_config=blip_text(tokenizer),
         image_text_hidden_size=16,
     )
     processor = BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer)
     model = shake(BlipForConditionalGeneration(config))
     with torch.no_grad():
         model.text_decoder.cls.predictions.decoder.bias[vocabulary["[SEP]"]] = -5.0  # it is to say something
-    _save(model, processor, folder)
+    save(model, processor, folder)
+
+
+def blip_text(tokenizer: Any) -> dict[str, Any]:
+    """BLIP's text part, of two layers."""
+    vocabulary = tokenizer.get_vocab()
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "encoder_hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 40,
+        "bos_token_id": vocabulary["[DEC]"],
+        "sep_token_id": vocabulary["[SEP]"],
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
 
 
 LLAVA_TEMPLATE = (
@@ -177,7 +183,7 @@ def llava(folder: Path) -> None:
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
-    _save(shake(LlavaForConditionalGeneration(config)), processor, folder)
+    save(shake(LlavaForConditionalGeneration(config)), processor, folder)
 
 
 def llama(tokenizer: Any) -> Any:
@@ -197,7 +203,7 @@ def llama(tokenizer: Any) -> Any:
     )
 
 
-def _save(model: Any, processor: Any, folder: Path) -> None:
+def save(model: Any, processor: Any, folder: Path) -> None:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 

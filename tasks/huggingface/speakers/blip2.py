@@ -1,0 +1,192 @@
+"""BLIP-2 (Li et al., ICML 2023) and InstructBLIP (Dai et al., NeurIPS 2023): a ViT, a Q-Former whose queries attend to
+all of its tokens, and a language model that reads the queries before the text.
+
+A query is no place in the photo: maps live in the ViT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mmexplain.errors import LayerError
+from mmexplain.io import Photo
+from mmexplain.reader import Reader
+from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
+from mmexplain.tasks.huggingface.speaker import BETWEEN, Look, Speaker
+from mmexplain.tasks.huggingface.views import Views
+
+
+class Blip2(Speaker):
+    """``Blip2ForConditionalGeneration``. A prompt is how the caption begins ("a photo of"), or what is asked.
+
+    The language model continues the prompt (OPT), or reads it with its encoder and writes with its decoder (T5). For
+    the second, the places of the text layer are those of the prompt, the decoder's first token, and the text.
+    """
+
+    asked: ClassVar[str] = ""
+    question: ClassVar[str] = "Question: {} Answer:"
+    prefix = 1
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the language model has an encoder."""
+        return bool(self.model.language_model.config.is_encoder_decoder)
+
+    @property
+    def queries(self) -> int:
+        """How many queries the Q-Former has."""
+        count: int = self.model.query_tokens.shape[1]
+        return count
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the ViT; the Q-Former may have stayed in float32."""
+        found: torch.dtype = next(self.model.vision_model.parameters()).dtype
+        return found
+
+    # -- the photo and the prompt -----------------------------------------------------------------------------------
+
+    def look(self, photo: Photo, prompt: str) -> Look:
+        """The squashed photo; the queries' tokens stand before all of the tokenizer's."""
+        pixels, geometry = ProcessorPreprocess(self.checkpoint.image_processor)(photo)
+        image = pixels[None].to(self.device, self.dtype)
+        ids = [self.model.config.image_token_id] * self.queries + self.tokenizer(prompt).input_ids
+        tokens = torch.tensor([ids], device=self.device)
+        context = self.instruction(prompt)
+        patch = self.model.config.vision_config.patch_size
+        views = Views((image.shape[-2] // patch, image.shape[-1] // patch))
+        arguments = {"pixel_values": image, "input_ids": tokens, **context}
+        return Look(image, tokens, geometry, views, context, arguments)
+
+    def instruction(self, prompt: str) -> dict[str, Tensor]:
+        """What the Q-Former reads of the prompt."""
+        return {}
+
+    def own(self, found: Sequence[int], look: Look) -> list[int]:
+        """A decoder's text begins with its own first token."""
+        return super().own(found[1:] if self.encodes else found, look)
+
+    # -- two steps --------------------------------------------------------------------------------------------------
+
+    def encode(self, image: Tensor, look: Look) -> Tensor:
+        """All tokens of the ViT, ``[1, 1 + h · w, D]``."""
+        features: Tensor = self.model.vision_model(pixel_values=image).last_hidden_state
+        return features
+
+    def queried(self, features: Tensor, look: dict[str, Tensor]) -> Tensor:
+        """What the queries found in the features, ``[R, Q, D]``."""
+        queries = self.model.query_tokens.expand(features.shape[0], -1, -1)
+        hidden: Tensor = self.model.qformer(
+            query_embeds=queries,
+            encoder_hidden_states=features.to(queries.dtype),
+            encoder_attention_mask=look["prompt"].new_ones(features.shape[:2]),
+            **self.instructed(look),
+        ).last_hidden_state
+        return hidden[:, : self.queries]
+
+    def instructed(self, look: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The Q-Former's arguments beside queries and features."""
+        return {}
+
+    def read(self, features: Tensor, look: dict[str, Tensor], said: Tensor) -> Tensor:
+        """One pass of the Q-Former, and one of the language model."""
+        prompt = look["prompt"]
+        length = prompt.shape[1]
+        start = [prompt.new_full((len(prompt), 1), self._start)] if self.encodes else []
+        embedded = self.model.get_input_embeddings()(torch.cat([prompt, *start, said[:, :-1]], 1))
+        projection = self.model.language_projection
+        seen = projection(self.queried(features, look).to(projection.weight.dtype)).to(embedded)
+        embedded = torch.cat([seen, embedded[:, self.queries :]], 1)
+        language: Any = self.model.language_model
+        if self.encodes:
+            logits: Tensor = language(
+                inputs_embeds=embedded[:, :length],
+                attention_mask=torch.ones_like(prompt),
+                decoder_inputs_embeds=embedded[:, length:],
+                use_cache=False,
+            ).logits
+            return logits
+        hidden: Tensor = language.model(
+            inputs_embeds=embedded, attention_mask=prompt.new_ones(embedded.shape[:2]), use_cache=False
+        ).last_hidden_state
+        return hidden[:, length - 1 :]
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """T5 scales what its head reads, and has given logits already."""
+        return hidden if self.encodes else super().project(hidden)
+
+    @property
+    def _start(self) -> int:
+        number: int = self.model.language_model.config.decoder_start_token_id
+        return number
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """As the language model, which generates, has it."""
+        end = self.model.language_model.generation_config.eos_token_id
+        return frozenset(end if isinstance(end, (list, tuple)) else [end])
+
+    # -- layers -----------------------------------------------------------------------------------------------------
+
+    def layer(self) -> str:
+        """The last block of the ViT: the Q-Former reads all of its tokens."""
+        return f"vision_model.encoder.layers.{len(self.model.vision_model.encoder.layers) - 1}"
+
+    def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
+        """Patches after the class token; behind the ViT no place is left."""
+        height, width = look.views.grid
+        if layer.startswith(("vision_model", "attention")):
+            patches = len(shape) == 3 and shape[1] == 1 + height * width
+            return Reader("tokens", prefix=1, grid=look.views.grid) if patches else None
+        raise LayerError(f"{layer!r} puts out queries and words, which are no places in the photo; use {self.layer()!r}")
+
+    def first_place(self, look: Look) -> int:
+        """After the prompt, and after the decoder's first token where there is a decoder."""
+        return look.prompt.shape[1] + self.encodes
+
+    # -- attention --------------------------------------------------------------------------------------------------
+
+    def attention_layers(self) -> list[str]:
+        """The decoder's cross-attention, or the self-attention of a language model without encoder."""
+        language = self.model.language_model
+        if self.encodes:
+            return [f"language_model.decoder.block.{n}.layer.1.EncDecAttention" for n in range(len(language.decoder.block))]
+        return [self.name_of(m) for n, m in language.named_modules() if n.endswith(".self_attn")]
+
+    def attention_between(self) -> list[str]:
+        """The Q-Former's cross-attention, which not all of its layers have."""
+        return [name for name, _ in self.model.named_modules() if name.endswith(".crossattention.attention")]
+
+    def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:
+        """Attention to each query times the query's attention to the patches. What the queries told each other, and
+        what an encoder mixed, is left out."""
+        start = 0 if self.encodes else look["prompt"].shape[1] - 1
+        queries = weights[:, start : start + steps, : self.queries]
+        return (queries @ look[BETWEEN])[:, :, 1:].unflatten(2, views.grid)
+
+
+class InstructBlip(Blip2):
+    """``InstructBlipForConditionalGeneration``: the Q-Former reads the prompt too.
+
+    What words of a question added is told of the language model's reading; the Q-Former reads them as they are.
+    """
+
+    asked: ClassVar[str] = "A short image description."
+    question: ClassVar[str] = "Question: {} Short answer:"
+
+    def instruction(self, prompt: str) -> dict[str, Tensor]:
+        """By the Q-Former's own tokenizer."""
+        made = self.checkpoint.processor.qformer_tokenizer([prompt], return_tensors="pt").to(self.device)
+        return {f"qformer_{name}": made[name] for name in ("input_ids", "attention_mask")}
+
+    def instructed(self, look: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The prompt's tokens stand after the queries."""
+        mask = look["qformer_attention_mask"]
+        return {
+            "input_ids": look["qformer_input_ids"],
+            "attention_mask": torch.cat([mask.new_ones(len(mask), self.queries), mask], 1),
+        }

@@ -1,0 +1,98 @@
+"""GIT (Wang et al., TMLR 2022): a CLIP ViT, and a text decoder that reads its tokens before the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mmexplain.errors import ModelError
+from mmexplain.io import Photo
+from mmexplain.reader import Reader
+from mmexplain.tasks.huggingface.checkpoint import Checkpoint
+from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
+from mmexplain.tasks.huggingface.speaker import Look, Speaker
+from mmexplain.tasks.huggingface.views import Views
+
+
+class Git(Speaker):
+    """``GitForCausalLM``. A prompt is how the text begins: of a caption, or the question that an answer follows.
+
+    Raises:
+        ModelError: a model for clips.
+    """
+
+    asked: ClassVar[str] = ""
+    question: ClassVar[str] = "{}"
+    prefix = 1
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        frames = self.model.config.num_image_with_embedding
+        if frames is not None:
+            raise ModelError(f"model {checkpoint.id!r} describes clips of {frames} frames, not photos")
+
+    def look(self, photo: Photo, prompt: str) -> Look:
+        """Begin-of-text and the prompt, without the end that the tokenizer puts after it."""
+        pixels, geometry = ProcessorPreprocess(self.checkpoint.image_processor)(photo)
+        image = pixels[None].to(self.device, self.dtype)
+        ids = torch.tensor([[self.model.config.bos_token_id, *self.tokens(prompt)]], device=self.device)
+        patch = self.model.config.vision_config.patch_size
+        views = Views((image.shape[-2] // patch, image.shape[-1] // patch))
+        return Look(image, ids, geometry, views, arguments={"pixel_values": image, "input_ids": ids})
+
+    def encode(self, image: Tensor, look: Look) -> Tensor:
+        """All tokens of the ViT, ``[1, 1 + h · w, D]``."""
+        features: Tensor = self.model.git.image_encoder(image).last_hidden_state
+        return features
+
+    def read(self, features: Tensor, look: dict[str, Tensor], said: Tensor) -> Tensor:
+        """Image tokens see each other, text sees them and what stands before it."""
+        prompt, git = look["prompt"], self.model.git
+        words = git.embeddings(input_ids=torch.cat([prompt, said[:, :-1]], 1))
+        seen = git.visual_projection(features).to(words.dtype)
+        count, length = seen.shape[1], seen.shape[1] + words.shape[1]
+        allowed = torch.ones(length, length, dtype=torch.bool, device=words.device).tril()
+        allowed[:count, :count] = True
+        mask = torch.zeros(length, length, dtype=words.dtype, device=words.device)
+        mask = mask.masked_fill(~allowed, torch.finfo(words.dtype).min)[None, None]
+        hidden: Tensor = git.encoder(
+            torch.cat([seen, words], 1), attention_mask=mask, past_key_values=None, use_cache=False
+        ).last_hidden_state
+        return hidden[:, count + prompt.shape[1] - 1 :]
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """The head."""
+        logits: Tensor = self.model.output(hidden)
+        return logits
+
+    def _blocks(self) -> str:
+        return "git.image_encoder.vision_model.encoder.layers"
+
+    def layer(self) -> str:
+        """The last block of the ViT: the decoder reads all of its tokens."""
+        return f"{self._blocks()}.{len(self.model.get_submodule(self._blocks())) - 1}"
+
+    def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
+        """Patches after the class token, before the text where there is any."""
+        height, width = look.views.grid
+        if len(shape) != 3 or shape[1] < 1 + height * width or layer.startswith("git.embeddings"):
+            return None
+        return Reader("tokens", grid=look.views.grid, order=1 + torch.arange(height * width).view(height, width))
+
+    def text_layer(self) -> str:
+        """The words' embedding."""
+        return self.name_of(self.model.git.embeddings.word_embeddings)
+
+    def attention_layers(self) -> list[str]:
+        """Self-attention of all layers of the decoder."""
+        return [f"git.encoder.layer.{number}.attention.self" for number in range(len(self.model.git.encoder.layer))]
+
+    def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:
+        """From the places that the texts are read off to the patches after the class token."""
+        height, width = views.grid
+        count = 1 + height * width
+        start = count + look["prompt"].shape[1] - 1
+        return weights[:, start : start + steps, 1:count].unflatten(2, views.grid)

@@ -87,14 +87,10 @@ class Listening:
             self.attention = self._sum / self._layers
 
     def _hear(self, output: Any, hear: Callable[[Tensor], None]) -> None:
-        weights = next(
-            (
-                value
-                for value in (output if isinstance(output, (tuple, list)) else ())
-                if isinstance(value, Tensor) and value.ndim == 4
-            ),
-            None,
-        )
+        # T5 gives the bias of relative positions, of the same shape, before the weights.
+        parts = output if isinstance(output, (tuple, list)) else ()
+        matrices = [part for part in parts if isinstance(part, Tensor) and part.ndim == 4]
+        weights = matrices[-1] if matrices else None
         if weights is None:
             return
         with torch.no_grad():

@@ -28,6 +28,13 @@ def changed_at(image: Image.Image, x: int, y: int, radius: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def blocks_around(model: nn.Module, layer: str) -> nn.ModuleList:
+    """The blocks that a layer is one of, which keep the shape of what they are given; none for a layer of a CNN or one
+    that stands alone, where tokens mix, but none so much as the one that stands for a place."""
+    parent = model.get_submodule(layer.rpartition(".")[0])
+    return parent if isinstance(parent, nn.ModuleList) else nn.ModuleList()
+
+
 @contextmanager
 def blocks_do_nothing(blocks: nn.ModuleList) -> Iterator[None]:
     """The tower's blocks hand on what they are given, so that tokens do not mix."""
@@ -64,23 +71,29 @@ def output_of(module: nn.Module, run: Callable[[], Any]) -> Tensor:
 
 def tokens_at(module: nn.Module, run: Callable[[Image.Image], Any], image: Image.Image, other: Image.Image) -> Tensor:
     """How much each token of a module's output differs between two photos: ``[N]``, all rows one after the other."""
-    one, two = (output_of(module, lambda shown=shown: run(shown)) for shown in (image, other))
+    one, two = (_channels_last(output_of(module, lambda shown=shown: run(shown))) for shown in (image, other))
     return (one - two).abs().flatten(0, -2).sum(-1)
 
 
+def _channels_last(value: Tensor) -> Tensor:
+    """Tokens as they are; a CNN's maps as tokens."""
+    return value.movedim(1, -1) if value.ndim == 4 else value
+
+
 @contextmanager
-def only_token(module: nn.Module, number: int) -> Iterator[None]:
-    """The module puts out its token ``number`` (of all rows one after the other), and nothing beside it."""
+def only_token(module: nn.Module, number: int, *, every_row: bool = False) -> Iterator[None]:
+    """The module puts out its token ``number`` (of all rows one after the other, or of each), and nothing beside it."""
     before = module.forward
 
     def run(*args: Any, **kwargs: Any) -> Any:
         output = before(*args, **kwargs)
         value = first_tensor(output)
         assert value is not None
-        flat = value.reshape(-1, value.shape[-1])
-        mask = torch.zeros(len(flat), 1, dtype=flat.dtype)
-        mask[number] = 1.0
-        return replace_tensor(output, value, (flat * mask).view_as(value))
+        tokens = _channels_last(value)
+        mask = torch.zeros(tokens.shape[:-1], dtype=tokens.dtype)
+        mask.view(len(mask) if every_row else 1, -1)[:, number] = 1.0
+        mask = mask.unsqueeze(1 if value.ndim == 4 else -1)
+        return replace_tensor(output, value, value * mask)
 
     module.forward = run  # type: ignore[method-assign]
     try:

@@ -66,6 +66,7 @@ def t5(tokenizer: Any) -> Any:
         decoder_start_token_id=tokenizer.pad_token_id,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        layer_norm_epsilon=1e-3,  # smooth where words fade to 0: integrated gradients need thousands of steps else
     )
 
 
@@ -75,7 +76,7 @@ def _image_processor() -> Any:
     return BlipImageProcessor(size={"height": SIDE, "width": SIDE})
 
 
-def blip2(folder: Path, text: Callable[[Any], Any] = opt) -> None:
+def blip2(folder: Path, text: Callable[[Any], Any] = opt, seed: int = 2) -> None:
     """BLIP-2: 4 × 4 patches, four queries."""
     from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor
 
@@ -88,13 +89,13 @@ def blip2(folder: Path, text: Callable[[Any], Any] = opt) -> None:
         num_query_tokens=QUERIES,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    model = tiny.shake(Blip2ForConditionalGeneration(config))
+    model = tiny.shake(Blip2ForConditionalGeneration(config), seed)
     tiny.save(model, processor, folder)
 
 
 def blip2_t5(folder: Path) -> None:
     """The same before an encoder and a decoder."""
-    blip2(folder, t5)
+    blip2(folder, t5, seed=0)
 
 
 def instructblip(folder: Path) -> None:
@@ -113,8 +114,8 @@ def instructblip(folder: Path) -> None:
     tiny.save(tiny.shake(InstructBlipForConditionalGeneration(config)), processor, folder)
 
 
-def git(folder: Path) -> None:
-    """GIT: 4 × 4 patches of a square cut out at the centre."""
+def git(folder: Path, frames: int | None = None) -> None:
+    """GIT: 4 × 4 patches of a square cut out at the centre; or of each frame of a clip."""
     from transformers import CLIPImageProcessor, GitConfig, GitForCausalLM, GitProcessor
 
     tokenizer = tiny.bert_tokenizer()
@@ -129,6 +130,7 @@ def git(folder: Path) -> None:
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,
         pad_token_id=0,
+        num_image_with_embedding=frames,
     )
     processor = GitProcessor(
         CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}), tokenizer
@@ -139,18 +141,20 @@ def git(folder: Path) -> None:
     tiny.save(model, processor, folder)
 
 
-def encoder_decoder(folder: Path, encoder: Any, decoder: Any, tokenizer: Any, start: int) -> None:
+def encoder_decoder(
+    folder: Path, encoder: Any, decoder: Any, tokenizer: Any, start: int, side: int = SIDE, seed: int = 0
+) -> None:
     """An encoder and a decoder, each by its configuration."""
     from transformers import VisionEncoderDecoderConfig, VisionEncoderDecoderModel, ViTImageProcessor
 
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.decoder_start_token_id, config.pad_token_id = start, 0
     config.eos_token_id = decoder.eos_token_id
-    model = tiny.shake(VisionEncoderDecoderModel(config))
+    model = tiny.shake(VisionEncoderDecoderModel(config), seed)
     generation = model.generation_config
     generation.decoder_start_token_id, generation.pad_token_id = start, 0
     generation.eos_token_id, generation.max_length = decoder.eos_token_id, None
-    tiny.save(model, ViTImageProcessor(size={"height": SIDE, "width": SIDE}), folder)
+    tiny.save(model, ViTImageProcessor(size={"height": side, "width": side}), folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -177,7 +181,7 @@ def vit_gpt2(folder: Path) -> None:
 
     tokenizer = tiny.bpe_tokenizer(bos=False)
     encoder = ViTConfig(**{**VISION, "hidden_size": 24, "intermediate_size": 48})
-    encoder_decoder(folder, encoder, gpt2(tokenizer), tokenizer, tokenizer.eos_token_id)
+    encoder_decoder(folder, encoder, gpt2(tokenizer), tokenizer, tokenizer.eos_token_id, seed=15)
 
 
 def swin_bert(folder: Path) -> None:
@@ -202,13 +206,13 @@ def swin_bert(folder: Path) -> None:
 
 
 def resnet_gpt2(folder: Path) -> None:
-    """A CNN, whose maps of 4 × 4 become tokens."""
+    """A CNN, whose maps of 8 × 8 become tokens."""
     from transformers import ResNetConfig
 
     tokenizer = tiny.bpe_tokenizer(bos=False)
     encoder = ResNetConfig(embedding_size=8, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic")
     encoder.hidden_size = 32
-    encoder_decoder(folder, encoder, gpt2(tokenizer), tokenizer, tokenizer.eos_token_id)
+    encoder_decoder(folder, encoder, gpt2(tokenizer), tokenizer, tokenizer.eos_token_id, side=64)
 
 
 def blip_vqa(folder: Path) -> None:
@@ -259,3 +263,12 @@ CAPTIONERS: dict[str, Callable[[Path], None]] = {
     "resnet-gpt2": resnet_gpt2,
 }
 """Family → what saves a tiny model of it that describes photos."""
+
+ANSWERERS: dict[str, Callable[[Path], None]] = {
+    "blip2": blip2,
+    "blip2-t5": blip2_t5,
+    "instructblip": instructblip,
+    "git": git,
+    "blip-vqa": blip_vqa,
+}
+"""Those that answer questions."""

@@ -132,7 +132,7 @@ def blip_text(tokenizer: Any) -> dict[str, Any]:
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
-        "max_position_embeddings": 40,
+        "max_position_embeddings": 80,
         "bos_token_id": vocabulary["[DEC]"],
         "sep_token_id": vocabulary["[SEP]"],
         "eos_token_id": 2,

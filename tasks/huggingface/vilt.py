@@ -169,9 +169,7 @@ class Vilt(VQA):
             return self._alone(images, question, answers, options)
         asked = [question] * len(images) if question is None or isinstance(question, str) else list(question)
         if len(asked) != len(images):
-            raise InputError(
-                f"{len(asked)} question(s) for {len(images)} photo(s): give one for all, or one for each"
-            )
+            raise InputError(f"{len(asked)} question(s) for {len(images)} photo(s): give one for all, or one for each")
         if not images:
             raise InputError("no photo was given")
         return [self._alone(image, own, answers, options) for image, own in zip(images, asked, strict=True)]

@@ -14,7 +14,7 @@ CAPTIONERS: Mapping[str, str] = {
     "Blip2ForConditionalGeneration": "blip2:Blip2",
     "BlipForConditionalGeneration": "blip:BlipCaptioner",
     "GitForCausalLM": "git:Git",
-    "InstructBlipForConditionalGeneration": "blip2:InstructBlip",
+    "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
     "VisionEncoderDecoderModel": "encoder_decoder:EncoderDecoder",
 }
@@ -24,7 +24,7 @@ ANSWERERS: Mapping[str, str] = {
     "Blip2ForConditionalGeneration": "blip2:Blip2",
     "BlipForQuestionAnswering": "blip_vqa:BlipAnswerer",
     "GitForCausalLM": "git:Git",
-    "InstructBlipForConditionalGeneration": "blip2:InstructBlip",
+    "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
 }
 """The same for those that answer questions in words of their own."""

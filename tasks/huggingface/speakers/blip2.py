@@ -1,5 +1,5 @@
-"""BLIP-2 (Li et al., ICML 2023) and InstructBLIP (Dai et al., NeurIPS 2023): a ViT, a Q-Former whose queries attend to
-all of its tokens, and a language model that reads the queries before the text.
+"""BLIP-2 (Li et al., ICML 2023): a ViT, a Q-Former whose queries attend to all of its tokens, and a language model that
+reads the queries before the text.
 
 A query is no place in the photo: maps live in the ViT.
 """
@@ -15,21 +15,19 @@ from torch import Tensor
 from mmexplain.errors import LayerError
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
-from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
-from mmexplain.tasks.huggingface.speaker import BETWEEN, Look, Speaker
+from mmexplain.tasks.huggingface.speaker import BETWEEN, Look
+from mmexplain.tasks.huggingface.speakers.vit import VitSpeaker
 from mmexplain.tasks.huggingface.views import Views
 
 
-class Blip2(Speaker):
+class Blip2(VitSpeaker):
     """``Blip2ForConditionalGeneration``. A prompt is how the caption begins ("a photo of"), or what is asked.
 
     The language model continues the prompt (OPT), or reads it with its encoder and writes with its decoder (T5). For
     the second, the places of the text layer are those of the prompt, the decoder's first token, and the text.
     """
 
-    asked: ClassVar[str] = ""
     question: ClassVar[str] = "Question: {} Answer:"
-    prefix = 1
 
     @property
     def encodes(self) -> bool:
@@ -42,23 +40,14 @@ class Blip2(Speaker):
         count: int = self.model.query_tokens.shape[1]
         return count
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the ViT; the Q-Former may have stayed in float32."""
-        found: torch.dtype = next(self.model.vision_model.parameters()).dtype
-        return found
-
     # -- the photo and the prompt -----------------------------------------------------------------------------------
 
     def look(self, photo: Photo, prompt: str) -> Look:
         """The squashed photo; the queries' tokens stand before all of the tokenizer's."""
-        pixels, geometry = ProcessorPreprocess(self.checkpoint.image_processor)(photo)
-        image = pixels[None].to(self.device, self.dtype)
+        image, geometry, views = self.pictured(photo)
         ids = [self.model.config.image_token_id] * self.queries + self.tokenizer(prompt).input_ids
         tokens = torch.tensor([ids], device=self.device)
         context = self.instruction(prompt)
-        patch = self.model.config.vision_config.patch_size
-        views = Views((image.shape[-2] // patch, image.shape[-1] // patch))
         arguments = {"pixel_values": image, "input_ids": tokens, **context}
         return Look(image, tokens, geometry, views, context, arguments)
 
@@ -71,11 +60,6 @@ class Blip2(Speaker):
         return super().own(found[1:] if self.encodes else found, look)
 
     # -- two steps --------------------------------------------------------------------------------------------------
-
-    def encode(self, image: Tensor, look: Look) -> Tensor:
-        """All tokens of the ViT, ``[1, 1 + h · w, D]``."""
-        features: Tensor = self.model.vision_model(pixel_values=image).last_hidden_state
-        return features
 
     def queried(self, features: Tensor, look: dict[str, Tensor]) -> Tensor:
         """What the queries found in the features, ``[R, Q, D]``."""
@@ -132,17 +116,11 @@ class Blip2(Speaker):
 
     # -- layers -----------------------------------------------------------------------------------------------------
 
-    def layer(self) -> str:
-        """The last block of the ViT: the Q-Former reads all of its tokens."""
-        return f"vision_model.encoder.layers.{len(self.model.vision_model.encoder.layers) - 1}"
-
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
         """Patches after the class token; behind the ViT no place is left."""
-        height, width = look.views.grid
-        if layer.startswith(("vision_model", "attention")):
-            patches = len(shape) == 3 and shape[1] == 1 + height * width
-            return Reader("tokens", prefix=1, grid=look.views.grid) if patches else None
-        raise LayerError(f"{layer!r} puts out queries and words, which are no places in the photo; use {self.layer()!r}")
+        if layer.startswith((self.tower, "attention")):
+            return super().reader(layer, shape, look)
+        raise LayerError(f"{layer!r} puts out queries and words, no places in the photo; use {self.layer()!r}")
 
     def first_place(self, look: Look) -> int:
         """After the prompt, and after the decoder's first token where there is a decoder."""
@@ -154,7 +132,9 @@ class Blip2(Speaker):
         """The decoder's cross-attention, or the self-attention of a language model without encoder."""
         language = self.model.language_model
         if self.encodes:
-            return [f"language_model.decoder.block.{n}.layer.1.EncDecAttention" for n in range(len(language.decoder.block))]
+            return [
+                f"language_model.decoder.block.{n}.layer.1.EncDecAttention" for n in range(len(language.decoder.block))
+            ]
         return [self.name_of(m) for n, m in language.named_modules() if n.endswith(".self_attn")]
 
     def attention_between(self) -> list[str]:
@@ -166,27 +146,4 @@ class Blip2(Speaker):
         what an encoder mixed, is left out."""
         start = 0 if self.encodes else look["prompt"].shape[1] - 1
         queries = weights[:, start : start + steps, : self.queries]
-        return (queries @ look[BETWEEN])[:, :, 1:].unflatten(2, views.grid)
-
-
-class InstructBlip(Blip2):
-    """``InstructBlipForConditionalGeneration``: the Q-Former reads the prompt too.
-
-    What words of a question added is told of the language model's reading; the Q-Former reads them as they are.
-    """
-
-    asked: ClassVar[str] = "A short image description."
-    question: ClassVar[str] = "Question: {} Short answer:"
-
-    def instruction(self, prompt: str) -> dict[str, Tensor]:
-        """By the Q-Former's own tokenizer."""
-        made = self.checkpoint.processor.qformer_tokenizer([prompt], return_tensors="pt").to(self.device)
-        return {f"qformer_{name}": made[name] for name in ("input_ids", "attention_mask")}
-
-    def instructed(self, look: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The prompt's tokens stand after the queries."""
-        mask = look["qformer_attention_mask"]
-        return {
-            "input_ids": look["qformer_input_ids"],
-            "attention_mask": torch.cat([mask.new_ones(len(mask), self.queries), mask], 1),
-        }
+        return self.over_patches(queries @ look[BETWEEN], views)

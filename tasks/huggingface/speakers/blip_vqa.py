@@ -1,4 +1,4 @@
-"""BLIP for questions: a ViT, an encoder that reads the question with the photo, a decoder that reads what it made of it.
+"""BLIP for questions: a ViT, an encoder that reads the question with the photo, a decoder that reads the outcome.
 
 The decoder never sees the photo, only the question's tokens as the photo has changed them.
 """
@@ -66,4 +66,4 @@ class BlipAnswerer(BlipCaptioner):
     def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:
         """Attention to each token of the question times that token's attention to the patches. What the question's
         tokens told each other is left out."""
-        return (weights[:, :steps] @ look[BETWEEN])[:, :, 1:].unflatten(2, views.grid)
+        return self.over_patches(weights[:, :steps] @ look[BETWEEN], views)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +21,7 @@ from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
 from mmexplain.tasks.huggingface.speaker import Look, Speaker
 from mmexplain.tasks.huggingface.views import Views
+from mmexplain.tasks.huggingface.windows import Windows
 
 _CROSS = re.compile(r"\.(crossattention|crossattention\.self|encoder_attn)")
 """What decoders call their attention to the encoder's output; the innermost module gives the weights."""
@@ -44,8 +43,7 @@ class EncoderDecoder(Speaker):
         checkpoint.require("image_processor", "tokenizer")
         super().__init__(checkpoint)
         self.preprocess = ProcessorPreprocess(checkpoint.image_processor)
-        self._shifting = [m for m in self.model.modules() if hasattr(m, "set_shift_and_window_size")]
-        self._lock = threading.RLock()
+        self.windows = Windows(self.model)
         self._readers: dict[Size, Reader] = {}
         self._layer: str | None = None
 
@@ -66,7 +64,7 @@ class EncoderDecoder(Speaker):
         copies = super().fresh(arguments)
         with torch.no_grad():
             features = self.tokens_of(self.encoded(copies.pop("pixel_values")))
-        return {**copies, "encoder_outputs": BaseModelOutput(last_hidden_state=features)}  # type: ignore[arg-type]
+        return {**copies, "encoder_outputs": BaseModelOutput(last_hidden_state=features)}
 
     @property
     def _start(self) -> int:
@@ -85,7 +83,7 @@ class EncoderDecoder(Speaker):
 
     def encoded(self, image: Tensor) -> Tensor:
         """What the encoder puts out: ``[1, N, D]``, or ``[1, D, h, w]``."""
-        with self._windows_kept():
+        with self.windows.kept():
             found: Tensor = self.model.encoder(pixel_values=image).last_hidden_state
         return found
 
@@ -98,7 +96,7 @@ class EncoderDecoder(Speaker):
         """Logits: what a decoder's head is called, and does, differs from decoder to decoder."""
         prompt = look["prompt"]
         logits: Tensor = self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=features),  # type: ignore[arg-type]
+            encoder_outputs=BaseModelOutput(last_hidden_state=features),
             decoder_input_ids=torch.cat([prompt, said[:, :-1]], 1),
             use_cache=False,
         ).logits
@@ -120,8 +118,8 @@ class EncoderDecoder(Speaker):
 
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
         """As the encoder's last tokens lie; other grids by their shape."""
-        last = self._reader((look.image.shape[-2], look.image.shape[-1]))
-        same = last.layout == "tokens" and len(shape) == 3 and shape[1] == last.prefix + last.grid[0] * last.grid[1]
+        last, (height, width) = self._reader((look.image.shape[-2], look.image.shape[-1])), look.views.grid
+        same = last.layout == "tokens" and len(shape) == 3 and shape[1] == last.prefix + height * width
         return last if same and layer.startswith(("encoder", "attention")) else None
 
     def _reader(self, size: Size) -> Reader:
@@ -148,20 +146,6 @@ class EncoderDecoder(Speaker):
     def _empty(self, size: Size) -> Tensor:
         return torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
 
-    @contextmanager
-    def _windows_kept(self) -> Iterator[None]:
-        """Swin's blocks shrink their windows for a small photo and never widen them again; here they do."""
-        if not self._shifting:
-            yield
-            return
-        with self._lock:
-            before = [(block, block.window_size, block.shift_size) for block in self._shifting]
-            try:
-                yield
-            finally:
-                for block, window, shift in before:
-                    block.window_size, block.shift_size = window, shift
-
     # -- attention --------------------------------------------------------------------------------------------------
 
     def attention_layers(self) -> list[str]:
@@ -173,4 +157,5 @@ class EncoderDecoder(Speaker):
         """From the places that the texts are read off to the encoder's grid."""
         start = look["prompt"].shape[1] - 1
         height, width = views.grid
-        return weights[:, start : start + steps, -height * width :].unflatten(2, views.grid)
+        found: Tensor = weights[:, start : start + steps, -height * width :].unflatten(2, views.grid)
+        return found

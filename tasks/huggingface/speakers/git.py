@@ -12,21 +12,20 @@ from mmexplain.errors import ModelError
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
-from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
-from mmexplain.tasks.huggingface.speaker import Look, Speaker
+from mmexplain.tasks.huggingface.speaker import Look
+from mmexplain.tasks.huggingface.speakers.vit import VitSpeaker
 from mmexplain.tasks.huggingface.views import Views
 
 
-class Git(Speaker):
+class Git(VitSpeaker):
     """``GitForCausalLM``. A prompt is how the text begins: of a caption, or the question that an answer follows.
 
     Raises:
         ModelError: a model for clips.
     """
 
-    asked: ClassVar[str] = ""
-    question: ClassVar[str] = "{}"
-    prefix = 1
+    tower: ClassVar[str] = "git.image_encoder"
+    blocks: ClassVar[str] = "git.image_encoder.vision_model.encoder.layers"
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -36,17 +35,9 @@ class Git(Speaker):
 
     def look(self, photo: Photo, prompt: str) -> Look:
         """Begin-of-text and the prompt, without the end that the tokenizer puts after it."""
-        pixels, geometry = ProcessorPreprocess(self.checkpoint.image_processor)(photo)
-        image = pixels[None].to(self.device, self.dtype)
+        image, geometry, views = self.pictured(photo)
         ids = torch.tensor([[self.model.config.bos_token_id, *self.tokens(prompt)]], device=self.device)
-        patch = self.model.config.vision_config.patch_size
-        views = Views((image.shape[-2] // patch, image.shape[-1] // patch))
         return Look(image, ids, geometry, views, arguments={"pixel_values": image, "input_ids": ids})
-
-    def encode(self, image: Tensor, look: Look) -> Tensor:
-        """All tokens of the ViT, ``[1, 1 + h · w, D]``."""
-        features: Tensor = self.model.git.image_encoder(image).last_hidden_state
-        return features
 
     def read(self, features: Tensor, look: dict[str, Tensor], said: Tensor) -> Tensor:
         """Image tokens see each other, text sees them and what stands before it."""
@@ -68,13 +59,6 @@ class Git(Speaker):
         logits: Tensor = self.model.output(hidden)
         return logits
 
-    def _blocks(self) -> str:
-        return "git.image_encoder.vision_model.encoder.layers"
-
-    def layer(self) -> str:
-        """The last block of the ViT: the decoder reads all of its tokens."""
-        return f"{self._blocks()}.{len(self.model.get_submodule(self._blocks())) - 1}"
-
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
         """Patches after the class token, before the text where there is any."""
         height, width = look.views.grid
@@ -95,4 +79,4 @@ class Git(Speaker):
         height, width = views.grid
         count = 1 + height * width
         start = count + look["prompt"].shape[1] - 1
-        return weights[:, start : start + steps, 1:count].unflatten(2, views.grid)
+        return self.over_patches(weights[:, start : start + steps, :count], views)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tasks.huggingface.planted import blocks_around, blocks_do_nothing, only_token, photo
-from tests.tasks.huggingface.tiny_queries import ANSWERERS, CAPTIONERS, git
 from torch.nn import functional
 
 import mmexplain
 from mmexplain.io import load_image
+from tests.tasks.huggingface.planted import blocks_around, blocks_do_nothing, only_token, photo
+from tests.tasks.huggingface.tiny_queries import ANSWERERS, CAPTIONERS, git
 
 CAPTION = "a dog with two balls"
 QUESTION = "What color is the ball?"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.tasks.huggingface.planted import changed_at, photo
-from tests.tasks.huggingface.tiny_queries import ANSWERS, vilt
 
 import mmexplain
 from mmexplain.io import load_image
+from tests.tasks.huggingface.planted import changed_at, photo
+from tests.tasks.huggingface.tiny_queries import ANSWERS, vilt
 
 QUESTION = "What color is the ball?"
 SIZES = {"wide": (240, 100), "tall": (90, 200), "square": (120, 120)}
@@ -152,7 +152,9 @@ def test_several_photos_have_grids_of_their_own(task: Any) -> None:
 def test_patches_that_the_model_leaves_out_are_empty(tmp_path: Path) -> None:
     vilt(tmp_path, most=6)
     some = mmexplain.load(f"hf:{tmp_path}", device="cpu")
-    (maps,) = some.explain(photo(120, 120), QUESTION, methods=["layercam"], layers=["vilt.encoder.layer.0"]).maps.values()
+    (maps,) = some.explain(
+        photo(120, 120), QUESTION, methods=["layercam"], layers=["vilt.encoder.layer.0"]
+    ).maps.values()
     full = some.explain(photo(120, 120), QUESTION, methods=["gradcam-no-relu"], layers=["vilt.encoder.layer.0"])
     (signed,) = full.maps.values()
     assert maps.shape[-2:] == (4, 4)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from tests.tasks.huggingface import tiny_speakers as tiny
 
 SIDE = 32
@@ -189,9 +190,7 @@ def swin_bert(folder: Path) -> None:
     from transformers import BertConfig, SwinConfig
 
     tokenizer = tiny.bert_tokenizer()
-    encoder = SwinConfig(
-        image_size=SIDE, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4
-    )
+    encoder = SwinConfig(image_size=SIDE, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4)
     decoder = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,

@@ -23,7 +23,7 @@ from mmexplain.tasks.huggingface.speaker import Look, Speaker
 from mmexplain.tasks.huggingface.views import Views
 from mmexplain.tasks.huggingface.windows import Windows
 
-_CROSS = re.compile(r"\.(crossattention|crossattention\.self|encoder_attn)")
+_CROSS = re.compile(r"\.(crossattention|crossattention\.self|encoder_attn)$")
 """What decoders call their attention to the encoder's output; the innermost module gives the weights."""
 
 
@@ -63,34 +63,28 @@ class EncoderDecoder(Speaker):
         """``generate`` is given the encoder's output, because a CNN's is no row of tokens."""
         copies = super().fresh(arguments)
         with torch.no_grad():
-            features = self.tokens_of(self.encoded(copies.pop("pixel_values")))
+            features = self.encode(copies.pop("pixel_values"))
         return {**copies, "encoder_outputs": BaseModelOutput(last_hidden_state=features)}
 
     @property
     def _start(self) -> int:
-        for holder in (self.model.generation_config, self.model.config, self.model.config.decoder):
-            number: int | None = getattr(holder, "decoder_start_token_id", None)
-            if number is not None:
-                return number
-        first: int = self.model.config.decoder.bos_token_id
+        config = self.model.config
+        named = (getattr(c, "decoder_start_token_id", None) for c in (self.model.generation_config, config))
+        first: int = next((number for number in named if number is not None), config.decoder.bos_token_id)
         return first
 
     # -- two steps --------------------------------------------------------------------------------------------------
 
-    def encode(self, image: Tensor, look: Look) -> Tensor:
-        """Tokens of the encoder, ``[1, N, D]``."""
-        return self.tokens_of(self.encoded(image))
+    def encode(self, image: Tensor, look: Look | None = None) -> Tensor:
+        """Tokens of the encoder, ``[1, N, D]``; of a CNN's maps the places in reading order."""
+        found = self.encoded(image)
+        return found.flatten(2).transpose(1, 2) if found.ndim == 4 else found
 
     def encoded(self, image: Tensor) -> Tensor:
         """What the encoder puts out: ``[1, N, D]``, or ``[1, D, h, w]``."""
         with self.windows.kept():
             found: Tensor = self.model.encoder(pixel_values=image).last_hidden_state
         return found
-
-    @staticmethod
-    def tokens_of(features: Tensor) -> Tensor:
-        """Places of maps in reading order; tokens as they are."""
-        return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
 
     def read(self, features: Tensor, look: dict[str, Tensor], said: Tensor) -> Tensor:
         """Logits: what a decoder's head is called, and does, differs from decoder to decoder."""
@@ -112,8 +106,8 @@ class EncoderDecoder(Speaker):
         """The last layer of the encoder that is a grid and has a say in what the decoder reads."""
         if self._layer is None:
             empty = self._empty(self.preprocess.size)
-            self._layer = suggest(self.model.encoder, lambda: self.encoded(empty), self.preprocess.size)
-            self._layer = f"encoder.{self._layer}"
+            found = suggest(self.model.encoder, lambda: self.encoded(empty), self.preprocess.size)
+            self._layer = f"encoder.{found}"
         return self._layer
 
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
@@ -132,14 +126,10 @@ class EncoderDecoder(Speaker):
             empty = self._empty(size)
             with undisturbed(self.model, empty.device), model_runs(empty.shape), torch.no_grad():
                 shape = self.encoded(empty).shape
-            reader = reader_for(shape, size)
-            if len(shape) == 4:
-                reader = Reader("channels_first", grid=(shape[2], shape[3]))
+            maps = len(shape) == 4
+            reader = Reader("channels_first", grid=(shape[2], shape[3])) if maps else reader_for(shape, size)
             if reader is None:
-                raise ModelError(
-                    f"the encoder of {self.checkpoint.id!r} puts out {list(shape)} for a photo of {size[1]}×{size[0]} "
-                    "pixels, which is no grid of places"
-                )
+                raise ModelError(f"the encoder of {self.checkpoint.id!r} puts out {list(shape)}, no grid of places")
             self._readers[size] = reader
         return self._readers[size]
 
@@ -150,7 +140,7 @@ class EncoderDecoder(Speaker):
 
     def attention_layers(self) -> list[str]:
         """The decoder's cross-attention."""
-        names = [name for name, _ in self.model.named_modules() if re.search(_CROSS.pattern + "$", name)]
+        names = [name for name, _ in self.model.named_modules() if _CROSS.search(name)]
         return [name for name in names if f"{name}.self" not in names]
 
     def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:

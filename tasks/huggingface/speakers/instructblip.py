@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.speakers.blip2 import Blip2
 
 
@@ -14,10 +15,17 @@ class InstructBlip(Blip2):
     """``InstructBlipForConditionalGeneration``.
 
     What words of a question added is told of the language model's reading; the Q-Former reads them as they are.
+
+    Raises:
+        CheckpointError: no processor, which has the Q-Former's tokenizer, comes with the model.
     """
 
     asked: ClassVar[str] = "A short image description."
     question: ClassVar[str] = "Question: {} Short answer:"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        checkpoint.require("processor")
+        super().__init__(checkpoint)
 
     def instruction(self, prompt: str) -> dict[str, Tensor]:
         """By the Q-Former's own tokenizer."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
+from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
 from mmexplain.tasks.huggingface.speaker import Look, Speaker
 from mmexplain.tasks.huggingface.views import Views
@@ -22,12 +23,19 @@ class VitSpeaker(Speaker):
     Attributes:
         tower: dotted name of the ViT.
         blocks: of the list of its blocks.
+
+    Raises:
+        CheckpointError: no image processor, or no tokenizer, comes with the model.
     """
 
     asked: ClassVar[str] = ""
     tower: ClassVar[str] = "vision_model"
     blocks: ClassVar[str] = "vision_model.encoder.layers"
     prefix = 1
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        checkpoint.require("image_processor", "tokenizer")
+        super().__init__(checkpoint)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -149,18 +149,19 @@ def encoder_decoder(
     from transformers import VisionEncoderDecoderConfig, VisionEncoderDecoderModel, ViTImageProcessor
 
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
-    config.decoder_start_token_id, config.pad_token_id = start, 0
+    pad = start if decoder.pad_token_id is None else decoder.pad_token_id
+    config.decoder_start_token_id, config.pad_token_id = start, pad
     config.eos_token_id = decoder.eos_token_id
     model = tiny.shake(VisionEncoderDecoderModel(config), seed)
     generation = model.generation_config
-    generation.decoder_start_token_id, generation.pad_token_id = start, 0
+    generation.decoder_start_token_id, generation.pad_token_id = start, pad
     generation.eos_token_id, generation.max_length = decoder.eos_token_id, None
     tiny.save(model, ViTImageProcessor(size={"height": side, "width": side}), folder)
     tokenizer.save_pretrained(folder)
 
 
 def gpt2(tokenizer: Any) -> Any:
-    """A decoder whose first token is its last one too, as ViT-GPT2 has it."""
+    """A decoder whose first token is its last one and its padding too, as ViT-GPT2 has it."""
     from transformers import GPT2Config
 
     return GPT2Config(

@@ -195,8 +195,8 @@ class Vilt(VQA):
         self._places = [range(word.start, word.stop) for word in locate(self.tokenizer, ids, question)]
         return TokenizedQuestion(question, shown, ids, [])
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        return torch.tensor([list(row) for row in rows], device=self.device)
+    def _padded(self, questions: Sequence[TokenizedQuestion]) -> dict[str, Tensor]:
+        return {"question": torch.tensor([asked.tokens for asked in questions], device=self.device)}
 
 
 def _order(places: Tensor, grid: tuple[int, int]) -> Tensor:

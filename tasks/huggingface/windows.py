@@ -8,28 +8,23 @@ from contextlib import contextmanager
 
 from torch import nn
 
+_WINDOW = ("window_size", "shift_size")
+_windows = threading.RLock()
+"""Held by the one thread that runs such a model; not by the task, which may be copied."""
 
-class Windows:
-    """The windows of a model's Swin blocks, if it has any.
 
-    Args:
-        model: whose blocks are looked for.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._blocks = [module for module in model.modules() if hasattr(module, "set_shift_and_window_size")]
-        self._lock = threading.RLock()
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """What runs within leaves the windows as they are; one thread after the other."""
-        if not self._blocks:
+@contextmanager
+def windows_kept(model: nn.Module) -> Iterator[None]:
+    """What runs within leaves the windows of a model's Swin blocks, if it has any, as they are."""
+    blocks = [module for module in model.modules() if hasattr(module, "set_shift_and_window_size")]
+    if not blocks:
+        yield
+        return
+    with _windows:
+        before = [(block, {name: getattr(block, name) for name in _WINDOW}) for block in blocks]
+        try:
             yield
-            return
-        with self._lock:
-            before = [(block, block.window_size, block.shift_size) for block in self._blocks]
-            try:
-                yield
-            finally:
-                for block, window, shift in before:
-                    block.window_size, block.shift_size = window, shift
+        finally:
+            for block, values in before:
+                for name, value in values.items():
+                    setattr(block, name, value)

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 CAPTIONERS: Mapping[str, str] = {
     "Blip2ForConditionalGeneration": "blip2:Blip2",
     "BlipForConditionalGeneration": "blip:BlipCaptioner",
+    "Florence2ForConditionalGeneration": "florence2:Florence2",
     "GitForCausalLM": "git:Git",
+    "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
     "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
+    "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
+    "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
     "VisionEncoderDecoderModel": "encoder_decoder:EncoderDecoder",
 }
 """Class of a model → ``file:class`` of the family that describes photos with it."""
@@ -24,8 +28,11 @@ ANSWERERS: Mapping[str, str] = {
     "Blip2ForConditionalGeneration": "blip2:Blip2",
     "BlipForQuestionAnswering": "blip_vqa:BlipAnswerer",
     "GitForCausalLM": "git:Git",
+    "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
     "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
+    "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
+    "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
 }
 """The same for those that answer questions in words of their own."""
 

@@ -21,7 +21,7 @@ from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
 from mmexplain.tasks.huggingface.speaker import Look, Speaker
 from mmexplain.tasks.huggingface.views import Views
-from mmexplain.tasks.huggingface.windows import Windows
+from mmexplain.tasks.huggingface.windows import windows_kept
 
 _CROSS = re.compile(r"\.(crossattention|crossattention\.self|encoder_attn)$")
 """What decoders call their attention to the encoder's output; the innermost module gives the weights."""
@@ -43,7 +43,6 @@ class EncoderDecoder(Speaker):
         checkpoint.require("image_processor", "tokenizer")
         super().__init__(checkpoint)
         self.preprocess = ProcessorPreprocess(checkpoint.image_processor)
-        self.windows = Windows(self.model)
         self._readers: dict[Size, Reader] = {}
         self._layer: str | None = None
 
@@ -82,7 +81,7 @@ class EncoderDecoder(Speaker):
 
     def encoded(self, image: Tensor) -> Tensor:
         """What the encoder puts out: ``[1, N, D]``, or ``[1, D, h, w]``."""
-        with self.windows.kept():
+        with windows_kept(self.model):
             found: Tensor = self.model.encoder(pixel_values=image).last_hidden_state
         return found
 

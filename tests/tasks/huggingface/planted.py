@@ -3,7 +3,7 @@ is then edited so that nothing but this token has a say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,15 +28,25 @@ def changed_at(image: Image.Image, x: int, y: int, radius: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def blocks_around(model: nn.Module, layer: str) -> nn.ModuleList:
-    """The blocks that a layer is one of, which keep the shape of what they are given; none for a layer of a CNN or one
-    that stands alone, where tokens mix, but none so much as the one that stands for a place."""
-    parent = model.get_submodule(layer.rpartition(".")[0])
-    return parent if isinstance(parent, nn.ModuleList) else nn.ModuleList()
+def tower_blocks(model: nn.Module, layer: str) -> list[nn.Module]:
+    """All blocks of the tower that ``layer`` is one of: of all stages, where they are lists in a list. None if it is no
+    block, as the last layer of a CNN: tokens mix there, but none has more of a place than its own."""
+    name = layer.rpartition(".")[0]
+    if not isinstance(model.get_submodule(name), nn.ModuleList):
+        return []
+    while isinstance(model.get_submodule(name.rpartition(".")[0]), nn.ModuleList):
+        name = name.rpartition(".")[0]
+    children = model.get_submodule(name).children()
+    return [block for child in children for block in (child if isinstance(child, nn.ModuleList) else [child])]
+
+
+def _last(output: Tensor) -> Tensor:
+    """The same with the channels last; in maps ``[B, C, h, w]`` they come before the places."""
+    return output.movedim(1, -1) if output.ndim == 4 else output
 
 
 @contextmanager
-def blocks_do_nothing(blocks: nn.ModuleList) -> Iterator[None]:
+def blocks_do_nothing(blocks: Sequence[nn.Module]) -> Iterator[None]:
     """The tower's blocks hand on what they are given, so that tokens do not mix."""
     before = [block.forward for block in blocks]
 
@@ -71,17 +81,12 @@ def output_of(module: nn.Module, run: Callable[[], Any]) -> Tensor:
 
 def tokens_at(module: nn.Module, run: Callable[[Image.Image], Any], image: Image.Image, other: Image.Image) -> Tensor:
     """How much each token of a module's output differs between two photos: ``[N]``, all rows one after the other."""
-    one, two = (_channels_last(output_of(module, lambda shown=shown: run(shown))) for shown in (image, other))
-    return (one - two).abs().flatten(0, -2).sum(-1)
-
-
-def _channels_last(value: Tensor) -> Tensor:
-    """Tokens as they are; a CNN's maps as tokens."""
-    return value.movedim(1, -1) if value.ndim == 4 else value
+    one, two = (output_of(module, lambda shown=shown: run(shown)) for shown in (image, other))
+    return _last((one - two).abs()).sum(-1).flatten()
 
 
 @contextmanager
-def only_token(module: nn.Module, number: int, *, every_row: bool = False) -> Iterator[None]:
+def only_token(module: nn.Module, number: int, *, each: bool = False) -> Iterator[None]:
     """The module puts out its token ``number`` (of all rows one after the other, or of each), and nothing beside it."""
     before = module.forward
 
@@ -89,11 +94,10 @@ def only_token(module: nn.Module, number: int, *, every_row: bool = False) -> It
         output = before(*args, **kwargs)
         value = first_tensor(output)
         assert value is not None
-        tokens = _channels_last(value)
-        mask = torch.zeros(tokens.shape[:-1], dtype=tokens.dtype)
-        mask.view(len(mask) if every_row else 1, -1)[:, number] = 1.0
-        mask = mask.unsqueeze(1 if value.ndim == 4 else -1)
-        return replace_tensor(output, value, value * mask)
+        places = _last(value).shape[1 if each else 0 : -1]
+        mask = torch.zeros(places.numel(), dtype=value.dtype)
+        mask[number] = 1.0
+        return replace_tensor(output, value, value * mask.view(places).unsqueeze(-3 if value.ndim == 4 else -1))
 
     module.forward = run  # type: ignore[method-assign]
     try:

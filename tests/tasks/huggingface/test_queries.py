@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import mmexplain
 from mmexplain.io import load_image
-from tests.tasks.huggingface.planted import blocks_around, blocks_do_nothing, only_token, photo
+from tests.tasks.huggingface.planted import blocks_do_nothing, only_token, photo, tower_blocks
 from tests.tasks.huggingface.tiny_queries import ANSWERERS, CAPTIONERS, git
 
 CAPTION = "a dog with two balls"
@@ -187,7 +187,7 @@ def test_occlusion_and_gradcam_find_the_only_patch_that_counts(family: str, load
     model, layer = task.speaker.model, task.speaker.layer()
     module, image = model.get_submodule(layer), photo(120, 120)
     for row, column in ((0, 3), (2, 1)):
-        with blocks_do_nothing(_blocks(model, layer)), only_token(module, 1 + 4 * row + column, every_row=True):
+        with blocks_do_nothing(_blocks(model, layer)), only_token(module, 1 + 4 * row + column, each=True):
             found = explained(task, image, methods=["occlusion(patch=8, stride=8)", "gradcam-no-relu"])
         assert len(found.maps) == 2
         for key, maps in found.maps.items():
@@ -196,8 +196,8 @@ def test_occlusion_and_gradcam_find_the_only_patch_that_counts(family: str, load
             assert peak == pytest.approx((30 * column + 15, 30 * row + 15), abs=15), key
 
 
-def _blocks(model: Any, layer: str) -> torch.nn.ModuleList:
-    return model.encoder.layers if layer == "encoder.layernorm" else blocks_around(model, layer)  # type: ignore[no-any-return]
+def _blocks(model: Any, layer: str) -> list[torch.nn.Module]:
+    return list(model.encoder.layers) if layer == "encoder.layernorm" else tower_blocks(model, layer)
 
 
 def test_queries_are_no_places(load: Any) -> None:

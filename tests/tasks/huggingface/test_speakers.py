@@ -216,9 +216,10 @@ def test_words_of_the_question_for_several_answers(family: str, answerer: Any) -
     for method in found.text_maps:
         parts, red, blue = found.text_maps[method], one.text_maps[method], other.text_maps[method]
         assert parts.shape == (3, 5)
-        scale = float(red.abs().max() + blue.abs().max())
-        assert torch.allclose(parts[0], red[0], atol=2e-2 * scale), method
-        assert torch.allclose(parts[2], red[0] - blue[0], atol=2e-2 * scale), method
+        # Integrated gradients are sums over points on the way, whose number each target has for itself.
+        off = float(red.abs().max() + blue.abs().max()) * (5e-2 if method == "integrated-gradients" else 1e-4)
+        assert torch.allclose(parts[0], red[0], atol=off), method
+        assert torch.allclose(parts[2], red[0] - blue[0], atol=off), method
 
 
 @families

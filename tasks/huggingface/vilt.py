@@ -127,6 +127,16 @@ class Vilt(VQA):
         ).logits
         return VQAOutput(logits)
 
+    def on(self, image: Any) -> Vilt:
+        """ViLT with a word to read, to look at its layers."""
+        task = copy.copy(self)
+        task.tokenized("a")
+        return task
+
+    def trial(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The whole model, with a word to read."""
+        return self.decode(self.encode(inputs), self._padded([self.tokenized("a")])).logits
+
     def default_layer(self) -> str:
         """What enters the last block's attention: the answer is read off the question's first token, so that the
         patches that leave the block have no say."""

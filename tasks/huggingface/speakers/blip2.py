@@ -12,9 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mmexplain.errors import LayerError
 from mmexplain.io import Photo
-from mmexplain.reader import Reader
 from mmexplain.tasks.huggingface.speaker import BETWEEN, Look
 from mmexplain.tasks.huggingface.speakers.vit import VitSpeaker
 from mmexplain.tasks.huggingface.views import Views
@@ -115,12 +113,6 @@ class Blip2(VitSpeaker):
         return frozenset(end if isinstance(end, (list, tuple)) else [end])
 
     # -- layers -----------------------------------------------------------------------------------------------------
-
-    def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
-        """Patches after the class token; behind the ViT no place is left."""
-        if layer.startswith((self.tower, "attention")):
-            return super().reader(layer, shape, look)
-        raise LayerError(f"{layer!r} puts out queries and words, no places in the photo; use {self.layer()!r}")
 
     def first_place(self, look: Look) -> int:
         """After the prompt, and after the decoder's first token where there is a decoder."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
-from mmexplain.errors import ModelError
+from mmexplain.errors import LayerError, ModelError
 from mmexplain.forward import model_runs
 from mmexplain.geometry import Size
 from mmexplain.io import Photo
@@ -36,8 +36,6 @@ class EncoderDecoder(Speaker):
     Raises:
         CheckpointError: no image processor, or no tokenizer, comes with the model.
     """
-
-    asked: ClassVar[str] = ""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         checkpoint.require("image_processor", "tokenizer")
@@ -110,10 +108,12 @@ class EncoderDecoder(Speaker):
         return self._layer
 
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
-        """As the encoder's last tokens lie; other grids by their shape."""
+        """As the encoder's last tokens lie; its other grids by their shape."""
+        if layer.startswith("decoder"):
+            raise LayerError(f"{layer!r} puts out words, no places in the photo; use {self.layer()!r}")
         last, (height, width) = self._reader((look.image.shape[-2], look.image.shape[-1])), look.views.grid
         same = last.layout == "tokens" and len(shape) == 3 and shape[1] == last.prefix + height * width
-        return last if same and layer.startswith(("encoder", "attention")) else None
+        return last if same else None
 
     def _reader(self, size: Size) -> Reader:
         """How the encoder's output lies over a photo of ``size``; maps are read as tokens.

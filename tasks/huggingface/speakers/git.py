@@ -60,9 +60,11 @@ class Git(VitSpeaker):
         return logits
 
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
-        """Patches after the class token, before the text where there is any."""
+        """Patches after the class token, before the text in the decoder."""
+        if not layer.startswith(("git.visual_projection", "git.encoder", "attention")):
+            return super().reader(layer, shape, look)
         height, width = look.views.grid
-        if len(shape) != 3 or shape[1] < 1 + height * width or layer.startswith("git.embeddings"):
+        if len(shape) != 3 or shape[1] < 1 + height * width:
             return None
         return Reader("tokens", grid=look.views.grid, order=1 + torch.arange(height * width).view(height, width))
 

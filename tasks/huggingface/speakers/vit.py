@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mmexplain.errors import LayerError
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
@@ -60,12 +61,16 @@ class VitSpeaker(Speaker):
         return f"{self.blocks}.{len(self.model.get_submodule(self.blocks)) - 1}"
 
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
-        """Patches after the class token."""
+        """Patches after the class token; behind the ViT no place is left.
+
+        Raises:
+            LayerError: it is behind the ViT.
+        """
+        if not layer.startswith((self.tower, "attention")):
+            raise LayerError(f"{layer!r} puts out what was made of words, no places in the photo; use {self.layer()!r}")
         height, width = look.views.grid
         patches = len(shape) == 3 and shape[1] == 1 + height * width
-        if patches and layer.startswith((self.tower, "attention")):
-            return Reader("tokens", prefix=1, grid=look.views.grid)
-        return None
+        return Reader("tokens", prefix=1, grid=look.views.grid) if patches else None
 
     @staticmethod
     def over_patches(weights: Tensor, views: Views) -> Tensor:

@@ -200,10 +200,25 @@ def _blocks(model: Any, layer: str) -> list[torch.nn.Module]:
     return list(model.encoder.layers) if layer == "encoder.layernorm" else tower_blocks(model, layer)
 
 
-def test_queries_are_no_places(load: Any) -> None:
-    for layer in ("qformer.encoder.layer.0", "language_projection", "language_model.model.decoder.layers.0"):
-        with pytest.raises(mmexplain.LayerError):
-            load("blip2").explain(photo(90, 90), caption=CAPTION, layers=[layer])
+@pytest.mark.parametrize(
+    ("family", "layer"),
+    [
+        ("blip2", "qformer.encoder.layer.0"),
+        ("blip2", "language_projection"),
+        ("blip2", "language_model.model.decoder.layers.0"),
+        ("git", "git.embeddings"),
+        ("vit-gpt2", "decoder.transformer.h.0"),
+        ("blip-vqa", "text_encoder.encoder.layer.0"),
+    ],
+)
+def test_queries_and_words_are_no_places(family: str, layer: str, load: Any) -> None:
+    """Not even a text of as many tokens as there are patches and a class token."""
+    task = load(family)
+    look = looked(task, photo(90, 90)).look
+    with pytest.raises(mmexplain.LayerError, match="no places in the photo"):
+        task.speaker.reader(layer, (1, 17, 32), look)
+    with pytest.raises(mmexplain.LayerError):
+        explained(task, photo(90, 90), layers=[layer])
 
 
 def test_a_q_former_in_float32_serves_a_model_in_half_precision(load: Any, tmp_path: Path) -> None:

@@ -183,3 +183,16 @@ def test_contrasts_and_errors(task: Any) -> None:
         task.explain(photo(400, 10), QUESTION)
     with pytest.raises(mmexplain.ModelError, match="serves vqa, not caption"):
         mmexplain.load(task.model_id, "caption", "cpu")
+
+
+def test_layers_are_listed_as_they_are_read(task: Any) -> None:
+    from mmexplain.taps import trace
+
+    on = task.on(photo(240, 100))
+    batch = on.prepare(photo(240, 100))
+    found = {
+        record.name: record.maps and tuple(record.maps[2:])
+        for record in trace(on.model, lambda: on.trial(batch.inputs), (16, 48), on.reader)
+    }
+    assert found[task.default_layer()] == found["vilt.encoder.layer.0"] == (2, 6)
+    assert found["vilt.embeddings.dropout"] == found["vilt.embeddings.patch_embeddings"] == (2, 6)

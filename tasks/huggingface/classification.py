@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -17,11 +15,9 @@ from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.layers import default_layer
 from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
 from mmexplain.tasks.huggingface.tokens import PatchTask, Tokens
+from mmexplain.tasks.huggingface.windows import windows_kept
 from mmexplain.tasks.outcomes import Link
 
-_WINDOW = ("window_size", "shift_size")
-_windows = threading.RLock()
-"""Held by the one thread that runs such a model; not by the task, which may be copied."""
 _LINKS: dict[str, Link] = {"multi_label_classification": "sigmoid", "regression": "none"}
 
 
@@ -52,28 +48,12 @@ class HuggingFaceClassifier(PatchTask, Classifier):
 
     def run(self, image: Tensor) -> Any:
         """What the model makes of photos ``[B, 3, h, w]``."""
-        with self._windows_kept():
+        with windows_kept(self.model):
             return self.model(pixel_values=image)
 
     def suggested(self, run: Callable[[], Any]) -> str:
         """What enters the last block's attention where only a class token is read; the last grid otherwise."""
         return default_layer(self.model, run, self.preprocess.size, self.reader)
-
-    @contextmanager
-    def _windows_kept(self) -> Iterator[None]:
-        """Swin's blocks shrink their windows for a small photo and never widen them again; here they do."""
-        blocks = [module for module in self.model.modules() if hasattr(module, "set_shift_and_window_size")]
-        if not blocks:
-            yield
-            return
-        with _windows:
-            before = [(block, {name: getattr(block, name) for name in _WINDOW}) for block in blocks]
-            try:
-                yield
-            finally:
-                for block, values in before:
-                    for name, value in values.items():
-                        setattr(block, name, value)
 
 
 def gives_classes(checkpoint: Checkpoint) -> bool:

@@ -41,6 +41,8 @@ ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
     "CLIPModel": _ZERO_SHOT,
     "SiglipModel": _ZERO_SHOT,
     "Siglip2Model": _ZERO_SHOT,
+    # answers out of a list
+    "ViltForQuestionAnswering": {"vqa": f"{_HERE}.vilt:Vilt"},
     # actions in videos
     "VideoMAEForVideoClassification": _VIDEO,
     "TimesformerForVideoClassification": _VIDEO,

@@ -16,6 +16,9 @@ from mmexplain.reader import Reader
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.views import Views
 
+BETWEEN = "attention between"
+"""What a look has, while attention is listened to: see :meth:`Speaker.attention_between`."""
+
 
 @dataclass
 class Look:
@@ -97,8 +100,7 @@ class Speaker(ABC):
         )[0].tolist()
         return self.own(found, look)
 
-    @staticmethod
-    def fresh(arguments: dict[str, Any]) -> dict[str, Any]:
+    def fresh(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Copies: some models write into what ``generate`` is given."""
         return {name: value.clone() if isinstance(value, Tensor) else value for name, value in arguments.items()}
 
@@ -155,6 +157,12 @@ class Speaker(ABC):
 
     def attention_layers(self) -> list[str]:
         """Dotted names of the modules whose attention, from the text to the photo, is the model's own."""
+        return []
+
+    def attention_between(self) -> list[str]:
+        """Where the text attends to tokens that attend to the photo: dotted names of the modules whose attention is
+        that of these tokens. :meth:`attention_over_photo` finds its mean over heads and layers ``[R, Q, N]`` in the
+        look, as :data:`BETWEEN`."""
         return []
 
     def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,14 +86,54 @@ def _ends(tokenizer: Any, ids: Sequence[int], special: set[int]) -> list[int]:
 
 def locate(tokenizer: Any, ids: Sequence[int], text: str) -> list[Word]:
     """The words of ``text``, a part of what tokens make, with the tokens they have there; the last place where it
-    stands. Empty if it does not."""
-    _, words = spell(tokenizer, ids)
-    wanted = _WORD.findall(text)
-    said = [word.text for word in words]
-    for start in range(len(said) - len(wanted), -1, -1):
-        if wanted and said[start : start + len(wanted)] == wanted:
-            return words[start : start + len(wanted)]
-    return []
+    stands. Empty if it does not.
+
+    Only letters and digits are compared, without case and accents: tokenizers change these, and set apart what an
+    apostrophe holds together.
+    """
+    ids = [int(token) for token in ids]
+    special = set(tokenizer.all_special_ids)
+    ends = _ends(tokenizer, ids, special)
+    whole = _decoded(tokenizer, [token for token in ids if token not in special])
+    letters = [(place, letter) for place, character in enumerate(whole) for letter in _letters(character)]
+    words = split(text)
+    wanted = "".join(map(_letters, words))
+    begin = _last_place(letters, wanted) if wanted else -1
+    found: list[Word] = []
+    for word in words if begin >= 0 else []:
+        end = begin + len(_letters(word))
+        first, last = letters[begin][0], letters[max(begin, end - 1)][0]
+        begin = end
+        own = [
+            number
+            for number, token in enumerate(ids)
+            if token not in special and (ends[number - 1] if number else 0) <= last and ends[number] > first
+        ]
+        found.append(Word(word, own[0], own[-1] + 1))
+    return found
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in unicodedata.normalize("NFKD", text.casefold()) if character.isalnum())
+
+
+def _last_place(letters: Sequence[tuple[int, str]], wanted: str) -> int:
+    """Where ``wanted`` stands in a text of letters for the last time, whole words if it ever does; -1 if it does not.
+
+    Args:
+        letters: each with its place in the text that has the other characters too.
+        wanted: letters.
+    """
+    stream = "".join(letter for _, letter in letters)
+    places = [match.start() for match in re.finditer(f"(?={re.escape(wanted)})", stream)]
+    ends = {place: place + len(wanted) for place in places}
+    apart = [
+        place
+        for place in places
+        if (place == 0 or letters[place - 1][0] + 1 < letters[place][0])
+        and (ends[place] == len(letters) or letters[ends[place] - 1][0] + 1 < letters[ends[place]][0])
+    ]
+    return max(apart or places, default=-1)
 
 
 def split(text: str) -> list[str]:

@@ -145,7 +145,7 @@ class VQA(OutcomeTask, PhotoTask):
         own = 1 if top is None else self.whole("top", top)
         if own < 0 or not (own or forced):
             raise TargetError("no answer to explain: name one (--answer), or let the model give its own (--top 1)")
-        tokenized = [tokenize_question(self.answerer, asked) for asked in questions]
+        tokenized = [self.tokenized(asked) for asked in questions]
         batch = self.prepare(images)
         batch.context |= self._padded(tokenized)
 
@@ -163,6 +163,14 @@ class VQA(OutcomeTask, PhotoTask):
                 explanation.provenance["unknown_words"] = asked.unknown
         return found if several else found[0]
 
+    def tokenized(self, question: str) -> TokenizedQuestion:
+        """A question as the model reads it.
+
+        Raises:
+            InputError: it has no words, or none that the model knows.
+        """
+        return tokenize_question(self.answerer, question)
+
     def target(self, name: Name) -> Target:
         """The answer that a name means.
 
@@ -174,7 +182,7 @@ class VQA(OutcomeTask, PhotoTask):
         except TargetError as error:
             if isinstance(name, str) and name.strip().casefold() in ("yes", "no"):
                 raise TargetError(
-                    f"{name!r} is not among the model's {self._counted(len(self.answerer.answers))}: it was not taught "
+                    f"{name!r} is not among the model's {self._counted(len(self.labels or ()))}: it was not taught "
                     "to say yes or no; ask what, who, where or how many"
                 ) from None
             raise error
@@ -185,7 +193,7 @@ class VQA(OutcomeTask, PhotoTask):
         Raises:
             InputError: a question without a word that the model knows.
         """
-        return self._padded([tokenize_question(self.answerer, asked) for asked in questions])
+        return self._padded([self.tokenized(asked) for asked in questions])
 
     def _padded(self, questions: Sequence[TokenizedQuestion]) -> dict[str, Tensor]:
         """Token numbers ``[R, T]``, padded at the end."""

@@ -11,17 +11,25 @@ if TYPE_CHECKING:
     from mmexplain.tasks.huggingface.speaker import Speaker
 
 CAPTIONERS: Mapping[str, str] = {
+    "Blip2ForConditionalGeneration": "blip2:Blip2",
     "BlipForConditionalGeneration": "blip:BlipCaptioner",
     "Florence2ForConditionalGeneration": "florence2:Florence2",
+    "GitForCausalLM": "git:Git",
     "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
+    "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
     "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
     "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
+    "VisionEncoderDecoderModel": "encoder_decoder:EncoderDecoder",
 }
 """Class of a model → ``file:class`` of the family that describes photos with it."""
 
 ANSWERERS: Mapping[str, str] = {
+    "Blip2ForConditionalGeneration": "blip2:Blip2",
+    "BlipForQuestionAnswering": "blip_vqa:BlipAnswerer",
+    "GitForCausalLM": "git:Git",
     "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
+    "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
     "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
     "SmolVLMForConditionalGeneration": "idefics3:Idefics3",

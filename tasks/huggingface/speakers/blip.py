@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
 from mmexplain.io import Photo
-from mmexplain.reader import Reader
-from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
-from mmexplain.tasks.huggingface.speaker import Look, Speaker
+from mmexplain.tasks.huggingface.speaker import Look
+from mmexplain.tasks.huggingface.speakers.vit import VitSpeaker
 from mmexplain.tasks.huggingface.views import Views
 
 
-class BlipCaptioner(Speaker):
+class BlipCaptioner(VitSpeaker):
     """``BlipForConditionalGeneration``. A prompt is how the caption begins ("a photo of")."""
-
-    asked: ClassVar[str] = ""
-    prefix = 1
 
     def look(self, photo: Photo, prompt: str) -> Look:
         """The squashed photo; the prompt begins with the decoder's own first token."""
-        pixels, geometry = ProcessorPreprocess(self.checkpoint.image_processor)(photo)
-        image = pixels[None].to(self.device, self.dtype)
+        image, geometry, views = self.pictured(photo)
         ids = torch.tensor([[self.model.config.text_config.bos_token_id, *self.tokens(prompt)]], device=self.device)
         arguments = {"pixel_values": image}
         if prompt:
             # ``generate`` drops the last token, which it takes for the tokenizer's end.
             arguments["input_ids"] = torch.cat([ids, ids.new_full((1, 1), self.end)], 1)
-        patch = self.model.config.vision_config.patch_size
-        grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-        return Look(image, ids, geometry, Views(grid), arguments=arguments)
-
-    def encode(self, image: Tensor, look: Look) -> Tensor:
-        """All tokens of the ViT, ``[1, 1 + h · w, D]``."""
-        features: Tensor = self.model.vision_model(pixel_values=image).last_hidden_state
-        return features
+        return Look(image, ids, geometry, views, arguments=arguments)
 
     def read(self, features: Tensor, look: dict[str, Tensor], said: Tensor) -> Tensor:
         """Causal attention over the text, cross-attention to the features."""
@@ -62,17 +47,6 @@ class BlipCaptioner(Speaker):
     def ends(self) -> frozenset[int]:
         """BLIP ends a text with the separator."""
         return frozenset([self.model.config.text_config.sep_token_id])
-
-    def layer(self) -> str:
-        """The last block of the ViT: the decoder reads all of its tokens."""
-        return f"vision_model.encoder.layers.{len(self.model.vision_model.encoder.layers) - 1}"
-
-    def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
-        """Patches after the class token."""
-        height, width = look.views.grid
-        if layer.startswith("vision_model") and len(shape) == 3 and shape[1] == 1 + height * width:
-            return Reader("tokens", prefix=1, grid=look.views.grid)
-        return None
 
     def text_layer(self) -> str:
         """The words' embedding."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mmexplain
-from tests.tasks.huggingface import tiny
+from tests.tasks.huggingface import tiny, tiny_queries
 from tests.tasks.huggingface.tiny_speakers import MAKERS
 
 
@@ -32,7 +32,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
     @cache
     def made(family: str) -> Path:
         folder = tmp_path_factory.mktemp(family)
-        MAKERS[family](folder)
+        (MAKERS | tiny_queries.CAPTIONERS | tiny_queries.ANSWERERS)[family](folder)
         assert sum(file.stat().st_size for file in folder.rglob("*")) < 5e6
         return folder
 

@@ -29,8 +29,11 @@ def changed_at(image: Image.Image, x: int, y: int, radius: int) -> Image.Image:
 
 
 def tower_blocks(model: nn.Module, layer: str) -> list[nn.Module]:
-    """All blocks of the tower that ``layer`` is one of: of all stages, where they are lists in a list."""
+    """All blocks of the tower that ``layer`` is one of: of all stages, where they are lists in a list. None if it is no
+    block, as the last layer of a CNN: tokens mix there, but none has more of a place than its own."""
     name = layer.rpartition(".")[0]
+    if not isinstance(model.get_submodule(name), nn.ModuleList):
+        return []
     while isinstance(model.get_submodule(name.rpartition(".")[0]), nn.ModuleList):
         name = name.rpartition(".")[0]
     children = model.get_submodule(name).children()

@@ -114,26 +114,32 @@ def blip(folder: Path, width: int = 32, layers: int = 2) -> None:
             "image_size": 32,
             "patch_size": 8,
         },
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": width,
-            "encoder_hidden_size": width,
-            "intermediate_size": 2 * width,
-            "num_hidden_layers": layers,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 40,
-            "bos_token_id": vocabulary["[DEC]"],
-            "sep_token_id": vocabulary["[SEP]"],
-            "eos_token_id": 2,
-            "pad_token_id": 0,
-        },
+        text_config=blip_text(tokenizer, width, layers),
         image_text_hidden_size=16,
     )
     processor = BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer)
     model = shake(BlipForConditionalGeneration(config))
     with torch.no_grad():
         model.text_decoder.cls.predictions.decoder.bias[vocabulary["[SEP]"]] = -5.0  # it is to say something
-    _save(model, processor, folder)
+    save(model, processor, folder)
+
+
+def blip_text(tokenizer: Any, width: int = 32, layers: int = 2) -> dict[str, Any]:
+    """BLIP's text part."""
+    vocabulary = tokenizer.get_vocab()
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "encoder_hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 80,
+        "bos_token_id": vocabulary["[DEC]"],
+        "sep_token_id": vocabulary["[SEP]"],
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
 
 
 LLAVA_TEMPLATE = (
@@ -179,7 +185,7 @@ def llava(folder: Path, width: int = 32, layers: int = 2) -> None:
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
-    _save(shake(LlavaForConditionalGeneration(config)), processor, folder)
+    save(shake(LlavaForConditionalGeneration(config)), processor, folder)
 
 
 def llama(tokenizer: Any, width: int = 48, layers: int = 2) -> Any:
@@ -199,7 +205,7 @@ def llama(tokenizer: Any, width: int = 48, layers: int = 2) -> Any:
     )
 
 
-def _save(model: Any, processor: Any, folder: Path) -> None:
+def save(model: Any, processor: Any, folder: Path) -> None:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 

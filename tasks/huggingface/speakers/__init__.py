@@ -13,11 +13,19 @@ if TYPE_CHECKING:
 CAPTIONERS: Mapping[str, str] = {
     "BlipForConditionalGeneration": "blip:BlipCaptioner",
     "LlavaForConditionalGeneration": "llava:Llava",
+    "LlavaNextForConditionalGeneration": "llava_next:LlavaNext",
+    "Qwen2VLForConditionalGeneration": "qwen_vl:QwenVL",
+    "Qwen2_5_VLForConditionalGeneration": "qwen_vl:Qwen25VL",
+    "Qwen3VLForConditionalGeneration": "qwen_vl:Qwen3VL",
 }
 """Class of a model → ``file:class`` of the family that describes photos with it."""
 
 ANSWERERS: Mapping[str, str] = {
     "LlavaForConditionalGeneration": "llava:Llava",
+    "LlavaNextForConditionalGeneration": "llava_next:LlavaNext",
+    "Qwen2VLForConditionalGeneration": "qwen_vl:QwenVL",
+    "Qwen2_5_VLForConditionalGeneration": "qwen_vl:Qwen25VL",
+    "Qwen3VLForConditionalGeneration": "qwen_vl:Qwen3VL",
 }
 """The same for those that answer questions in words of their own."""
 

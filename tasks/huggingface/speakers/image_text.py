@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from mmexplain.errors import InputError
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
 from mmexplain.tasks.huggingface.checkpoint import quiet
@@ -55,9 +56,20 @@ class ImageTextSpeaker(Speaker):
     # -- the photo and the prompt -----------------------------------------------------------------------------------
 
     def look(self, photo: Photo, prompt: str) -> Look:
-        """By the processor, with its chat template if it has one."""
-        with quiet():
-            made = dict(self.processed(photo, prompt))
+        """By the processor, with its chat template if it has one.
+
+        Raises:
+            InputError: a photo that it cannot take, or a prompt with a token in it that stands for a photo.
+        """
+        try:
+            with quiet():
+                made = dict(self.processed(photo, prompt))
+        except ValueError as error:
+            height, width = photo.geometry.original
+            raise InputError(
+                f"{type(self.checkpoint.processor).__name__} cannot take a photo of {width}×{height} pixels with the "
+                f"prompt {prompt!r:.60}: {' '.join(str(error).split()):.200}"
+            ) from error
         made.pop("labels", None)
         tensors = {
             name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)

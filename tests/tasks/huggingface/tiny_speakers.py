@@ -10,6 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
+from tests.tasks.huggingface import tiny_anyres
+
 WORDS = [
     "a",
     "an",
@@ -202,5 +204,5 @@ def _save(model: Any, processor: Any, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-MAKERS: dict[str, Callable[[Path], None]] = {"blip": blip, "llava": llava}
+MAKERS: dict[str, Callable[[Path], None]] = {"blip": blip, "llava": llava, **tiny_anyres.MAKERS}
 """Family → what saves a tiny model of it into a folder."""

@@ -52,7 +52,8 @@ class QwenVL(ImageTextSpeaker):
         blocks = image.unflatten(3, (-1, merge, patch)).unflatten(2, (-1, merge, patch))
         patches = blocks.permute(0, 2, 5, 3, 6, 1, 4, 7)  # photo, block, patch of the block, channel, pixel
         still = patches.unsqueeze(6).expand(*patches.shape[:6], vision.temporal_patch_size, patch, patch)
-        return still.flatten(5).flatten(0, 4)
+        packed: Tensor = still.flatten(5).flatten(0, 4)
+        return packed
 
     def unpack(self, patches: Tensor, rows: int, columns: int) -> Tensor:
         """The picture ``[1, 3, h, w]`` that patches were cut out of."""

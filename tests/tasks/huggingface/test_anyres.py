@@ -83,19 +83,17 @@ def test_what_llava_next_sees_at_each_place_is_there_in_the_photo(size: tuple[in
     partly = 0
     for view, row, column in (order >= 0).nonzero().tolist():
         if view == 0:
-            box = (column * width / columns, row * height / rows, *(0.0, 0.0))
-            box = (box[0], box[1], box[0] + width / columns, box[1] + height / rows)
+            cell = (width / columns, height / rows)
+            box = (column * cell[0], row * cell[1], (column + 1) * cell[0], (row + 1) * cell[1])
         else:
             down, right = divmod(view - 1, look.views.tiles[1])
             x, y = (right * columns + column) * 14.0, (down * rows + row) * 14.0
-            box = (
-                *look.geometry.point_to_original(x, y),
-                *look.geometry.point_to_original(x + 14, y + 14),
-            )
+            box = (*look.geometry.point_to_original(x, y), *look.geometry.point_to_original(x + 14, y + 14))
         wanted = torch.tensor(expected(box, width, height))
-        partly += 0 < float(wanted[2]) < 0.999
+        partly += 0.001 < float(wanted[2]) < 0.999
         assert torch.allclose(seen[int(order[view, row, column])], wanted, atol=0.02), (view, row, column, wanted)
-    assert partly or size not in ((160, 100), (100, 160))
+    if size in ((160, 100), (100, 160)):
+        assert partly  # cells that are padding in part were among them
 
 
 def test_padding_of_either_axis_is_cut_off(captioner: Any) -> None:
@@ -174,9 +172,9 @@ def test_the_picture_lies_over_the_photo(family: str, size: tuple[int, int], cap
     assert torch.equal(order.flatten(), (look.prompt[0] == task.speaker.image_token).nonzero()[:, 0])
     for row in range(rows):
         for column in range(columns):
-            corners = [(column + across) * patch * 1.0 for across in (0, 1)], [(row + down) * patch for down in (0, 1)]
-            (x0, y0), (x1, y1) = (look.geometry.point_to_original(corners[0][i], corners[1][i]) for i in (0, 1))
-            assert torch.allclose(means[row, column], torch.tensor(expected((x0, y0, x1, y1), width, height)), atol=0.02)
+            x, y = float(column * patch), float(row * patch)
+            box = (*look.geometry.point_to_original(x, y), *look.geometry.point_to_original(x + patch, y + patch))
+            assert torch.allclose(means[row, column], torch.tensor(expected(box, width, height)), atol=0.02)
 
 
 @qwens
@@ -248,12 +246,14 @@ def test_gradients_take_every_way_through_the_model(family: str, captioner: Any)
     ).logits[0]
     handle.remove()
     task.model.model.rope_deltas = before
-    score = sum(logits[start + i - 1].log_softmax(-1)[token] for i, token in enumerate(target.ids))
-    assert float(score) == pytest.approx(float(found.scores[0]), abs=1e-4)
+    score: Any = sum(logits[start + i - 1].log_softmax(-1)[token] for i, token in enumerate(target.ids))
+    assert float(score.detach()) == pytest.approx(float(found.scores[0]), abs=1e-4)
     (gradient,) = torch.autograd.grad(score, kept[0])
     plain = (kept[0] * gradient.mean(0)).sum(-1).detach()
     (maps,) = found.maps.values()
-    assert torch.allclose(maps.flatten().sort().values, plain.sort().values, rtol=1e-3, atol=1e-5 * float(plain.abs().max()))
+    # The same values, whatever their order, which other tests look after.
+    close = {"rtol": 1e-3, "atol": 1e-5 * float(plain.abs().max())}
+    assert torch.allclose(maps.flatten().sort().values, plain.sort().values, **close)
 
 
 @qwens
@@ -276,9 +276,10 @@ def test_of_several_ends_the_tokenizers_own_is_scored(family: str, captioner: An
 
 @qwens
 def test_methods_that_change_the_photo_run(family: str, captioner: Any) -> None:
-    """The photo is one picture: hiding the part of it that alone has a say is what costs most."""
+    """The photo is one picture: only its part that alone has a say counts for anything."""
     task = captioner(family)
-    image, (x, y) = photo(200, 120), (150, 30)
+    image, (x, y) = photo(200, 120), (157, 45)
+    patch = task.model.config.vision_config.patch_size
     merger = task.model.model.visual.merger
 
     def run(shown: Image.Image) -> None:
@@ -302,18 +303,23 @@ def test_methods_that_change_the_photo_run(family: str, captioner: Any) -> None:
         for module, own in others:
             module.forward = lambda *args, own=own: 0 * own(*args)
         try:
-            found = task.explain(image, caption="a dog", methods=["occlusion", "input-x-gradient"])
+            found = task.explain(
+                image, caption="a dog", methods=[f"occlusion(patch={patch}, stride={patch})", "input-x-gradient"]
+            )
         finally:
             merger.forward = before
             for module, own in others:
                 module.forward = own
-    assert {key.method for key in found.maps} == {"occlusion", "input-x-gradient"}
-    height, width = look.views.grid
+    assert len(found.maps) == 2
+    row, column = (int(place // (2 * patch)) for place in reversed(look.geometry.point_to_input(x, y)))
     for key, maps in found.maps.items():
+        assert maps.shape[1:] == look.image.shape[2:]
         for values in maps.abs():
-            peak = found.geometry.peak(values)
-            assert peak is not None
-            assert abs(peak[0] - x) <= 200 / width and abs(peak[1] - y) <= 120 / height, (key, peak)
+            beside = values.clone()
+            inside = beside[row * 2 * patch : (row + 1) * 2 * patch, column * 2 * patch : (column + 1) * 2 * patch]
+            assert float(inside.max()) > 1e-4, key
+            inside.zero_()
+            assert float(beside.max()) < 1e-3 * float(values.max()), key
 
 
 @qwens

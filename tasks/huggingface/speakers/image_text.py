@@ -79,7 +79,8 @@ class ImageTextSpeaker(Speaker):
         image, geometry, views, order = self.seen(photo, tensors)
         places = (ids[0] == self.image_token).nonzero()[:, 0]
         # Where each place's token stands in the prompt.
-        order = torch.where(order >= 0, places[order.clamp(min=0).to(places.device)], -1)
+        order = order.to(places.device)
+        order = torch.where(order >= 0, places[order.clamp(min=0)], -1)
         context = {name: tensors[name] for name in (*self.suffix, *self.beside) if name in tensors}
         return Look(image, ids, geometry, views, {**context, "order": order[None]}, tensors)
 

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT and Qwen's models: where in a photo of any shape their tokens stand."""
+"""Qwen's vision-language models: where in a photo their patches and tokens stand, and what they read of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,14 +13,11 @@ from torch import Tensor
 
 import mmexplain
 from mmexplain.taps import first_tensor
-from tests.tasks.huggingface.planted import blocks_do_nothing, changed_at, only_token, photo, tokens_at
+from tests.tasks.huggingface.planted import blocks_do_nothing, changed_at, photo, tokens_at
+from tests.tasks.huggingface.ramps import SIZES, colours, expected, ramp
 from tests.tasks.huggingface.tiny_anyres import MAKERS
 
-QWEN = [family for family in MAKERS if family.startswith("qwen")]
-SIZES = [(240, 100), (90, 260), (120, 120), (160, 100), (100, 160), (333, 517), (50, 40), (300, 90)]
-"""``(width, height)``: for LLaVA-NeXT in two, three and four tiles, with rows or columns of padding."""
-
-qwens = pytest.mark.parametrize("family", QWEN)
+qwens = pytest.mark.parametrize("family", [family for family in MAKERS if family.startswith("qwen")])
 
 
 @pytest.fixture(scope="module")
@@ -36,115 +32,6 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def look_of(task: Any, image: Image.Image) -> Any:
     return task.speaker.look(mmexplain.io.load_image(image), "what is on the table?")
-
-
-def ramp(width: int, height: int) -> Image.Image:
-    """Red is the place from left to right, green from top to bottom, and blue is full: padding has none."""
-    x, y = ((np.arange(side) + 0.5) / side * 255 for side in (width, height))
-    rows, columns = np.broadcast_to(y[:, None], (height, width)), np.broadcast_to(x, (height, width))
-    return Image.fromarray(np.stack([columns, rows, np.full((height, width), 255.0)], -1).round().astype(np.uint8))
-
-
-def colours(task: Any, pixels: Tensor, patch: int) -> Tensor:
-    """Mean colours of patches in ``[0, 1]``: pictures ``[N, 3, h, w]`` → ``[N, patches, 3]``."""
-    processor = task.speaker.checkpoint.image_processor
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (processor.image_mean, processor.image_std))
-    return torch.nn.functional.avg_pool2d(pixels * std + mean, patch).flatten(2).transpose(1, 2)
-
-
-def expected(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float]:
-    """Mean colour of the ramp in a rectangle of the photo, black beside it."""
-    left, top, right, bottom = box
-    x0, y0, x1, y1 = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
-    share = max(x1 - x0, 0.0) * max(y1 - y0, 0.0) / ((right - left) * (bottom - top))
-    return share * (x0 + x1) / 2 / width, share * (y0 + y1) / 2 / height, share
-
-
-# -- LLaVA-NeXT ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_what_llava_next_sees_at_each_place_is_there_in_the_photo(size: tuple[int, int], captioner: Any) -> None:
-    """The model packs mean colours instead of features: each is that of the token's rectangle."""
-    task, (width, height) = captioner("llava_next"), size
-    look = look_of(task, ramp(width, height))
-    model, (_, rows, columns) = task.speaker.model.model, look.views.shape
-    means = colours(task, look.image[0], 14)
-    newline = torch.full((3,), -9.0)
-    (packed,), _ = model.pack_image_features([means], look.arguments["image_sizes"], "default", newline)
-    places = (look.prompt[0] == task.speaker.image_token).nonzero()[:, 0]
-    assert len(places) == len(packed)
-    order = look.context["order"][0]
-    there = order[order >= 0]
-    assert len(there.unique()) == len(there)
-    ends = int((packed == newline).all(-1).sum())
-    assert len(there) + ends == len(packed) and ends == int((order[1:] >= 0).any(2).sum()) // look.views.tiles[1]
-    seen = dict(zip(places.tolist(), packed, strict=True))
-    partly = 0
-    for view, row, column in (order >= 0).nonzero().tolist():
-        if view == 0:
-            cell = (width / columns, height / rows)
-            box = (column * cell[0], row * cell[1], (column + 1) * cell[0], (row + 1) * cell[1])
-        else:
-            down, right = divmod(view - 1, look.views.tiles[1])
-            x, y = (right * columns + column) * 14.0, (down * rows + row) * 14.0
-            box = (*look.geometry.point_to_original(x, y), *look.geometry.point_to_original(x + 14, y + 14))
-        wanted = torch.tensor(expected(box, width, height))
-        partly += 0.001 < float(wanted[2]) < 0.999
-        assert torch.allclose(seen[int(order[view, row, column])], wanted, atol=0.02), (view, row, column, wanted)
-    if size in ((160, 100), (100, 160)):
-        assert partly  # cells that are padding in part were among them
-
-
-def test_padding_of_either_axis_is_cut_off(captioner: Any) -> None:
-    """A wide photo loses rows at both ends of the mosaic, a tall one columns; cells with some photo may be among
-    them, and some with padding stay."""
-    task = captioner("llava_next")
-    mosaics = {}
-    for size in ((300, 90), (90, 300), (120, 120)):
-        look = look_of(task, photo(*size))
-        mosaics[size] = look.views.lay_out((look.context["order"][0] >= 0).float())  # the first view adds 1
-    wide, tall, square = mosaics.values()
-    assert wide.shape == (4, 12) and tall.shape == (12, 4) and square.shape == (8, 8)
-    assert torch.equal(wide, tall.T) and bool((square == 2).all())
-    look = look_of(task, photo(200, 30))
-    cells = look.views.lay_out(torch.cat([torch.zeros(1, 4, 4), (look.context["order"][0, 1:] >= 0).float()]))
-    assert cells.shape == (4, 12) and cells[:, 0].tolist() == [0, 1, 1, 0]
-    assert cells.amin(1).tolist() == cells.amax(1).tolist()
-    look = look_of(task, photo(30, 200))
-    other = look.views.lay_out(torch.cat([torch.zeros(1, 4, 4), (look.context["order"][0, 1:] >= 0).float()]))
-    assert torch.equal(other, cells.T)
-
-
-@pytest.mark.parametrize("size", [(240, 100), (90, 260), (120, 120)])
-@pytest.mark.parametrize("layer", ["model.vision_tower.encoder.layers.1", "model.multi_modal_projector"])
-def test_a_tile_is_as_sharp_as_its_cells(size: tuple[int, int], layer: str, captioner: Any) -> None:
-    task = captioner("llava_next")
-    module, (width, height) = task.model.get_submodule(layer), size
-    x, y = int(0.8 * width), int(0.3 * height)
-    image = photo(width, height)
-
-    def run(shown: Image.Image) -> None:
-        look = look_of(task, shown)
-        task.speaker.encode(look.image, look)
-
-    with blocks_do_nothing(task.model.model.vision_tower.encoder.layers):
-        differences = tokens_at(module, run, image, changed_at(image, x, y, 2))
-    each = 17 if "tower" in layer else 16
-    number = each + int(differences[each:].argmax())  # of the tiles: the whole photo comes first
-    with only_token(module, number):
-        found = task.explain(image, caption="a dog", methods=["gradcam-no-relu"], layers=[layer])
-    (maps,) = found.maps.values()
-    left, top, right, bottom = found.geometry.box
-    for strengths in maps.abs():
-        assert int((strengths > 0).sum()) == 1
-        row, column = divmod(int(strengths.argmax()), strengths.shape[1])
-        cell = (right - left) / strengths.shape[1], (bottom - top) / strengths.shape[0]
-        assert abs(left + (column + 0.5) * cell[0] - x) <= cell[0] / 2 + 3
-        assert abs(top + (row + 0.5) * cell[1] - y) <= cell[1] / 2 + 3
-
-
-# -- Qwen ------------------------------------------------------------------------------------------------------------
 
 
 @qwens
@@ -167,7 +54,7 @@ def test_the_picture_lies_over_the_photo(family: str, size: tuple[int, int], cap
     look = look_of(task, ramp(width, height))
     patch = 2 * task.model.config.vision_config.patch_size
     rows, columns = look.views.grid
-    means = colours(task, look.image, patch)[0].view(rows, columns, 3)
+    means = colours(task.speaker.checkpoint.image_processor, look.image, patch)[0].view(rows, columns, 3)
     order = look.context["order"][0]
     assert torch.equal(order.flatten(), (look.prompt[0] == task.speaker.image_token).nonzero()[:, 0])
     for row in range(rows):
@@ -329,8 +216,3 @@ def test_photos_and_prompts_that_cannot_be_taken_are_named(family: str, captione
         task.explain(photo(2100, 10), caption="a dog")
     with pytest.raises(mmexplain.InputError, match=r"prompt 'what is <\|image_pad\|>\?': The total number of"):
         task.explain(photo(120, 120), caption="a dog", prompt="what is <|image_pad|>?")
-
-
-def test_a_prompt_with_a_token_of_a_photo_is_named(captioner: Any) -> None:
-    with pytest.raises(mmexplain.InputError, match="Found total 2 <image> tokens and 1 images"):
-        captioner("llava_next").explain(photo(120, 120), caption="a dog", prompt="what is <image>?")

@@ -28,7 +28,7 @@ from PIL import ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from mmexplain.evaluate.captions import EncodedPhotos, Given
+from mmexplain.evaluate.captions import CaptionedPhotos, Given
 from mmexplain.evaluate.grounding import WordGrounding
 from mmexplain.evaluate.grounding_rows import Maps, Named, centre_row, random_row
 from mmexplain.evaluate.intervals import Mean, mean
@@ -52,6 +52,13 @@ DEVELOPMENT = 400
 
 LARGER = {"photo at 320 pixels": 320, "photo at 384 pixels": 384}
 """Sides that the model reads the photo at instead of its own; the encoder takes any."""
+
+KINDS = {
+    "target": ("log-probability", "rather than similar words (finercam)"),
+    "layer": (*EARLIER, "times block 4"),
+    "input": (*LARGER, "mean with the photo at 320 pixels", "mean with the mirrored photo"),
+}
+"""What remedies change that are neither methods nor done to maps afterwards."""
 
 LEAST = 8
 """Times that a word must come up to be listed."""
@@ -104,25 +111,25 @@ class Remedies(WordGrounding):
 
     def explained(self, photos: Sequence[Path], given: Sequence[Given]) -> list[Explanation]:
         """With a map for each remedy."""
-        own = EncodedPhotos(self.task, photos, self.methods).explain(given, seed=self.seed)
+        own = CaptionedPhotos(self.task, photos, self.methods).explain(given, seed=self.seed)
         if not self.remedies:
             return own
         others: dict[str, list[Explanation]] = {
-            "log-probability": EncodedPhotos(self._likelihood, photos, [BASE]).explain(given, seed=self.seed),
+            "log-probability": CaptionedPhotos(self._likelihood, photos, [BASE]).explain(given, seed=self.seed),
             **{
-                name: EncodedPhotos(self.task, photos, [BASE], layer).explain(given, seed=self.seed)
+                name: CaptionedPhotos(self.task, photos, [BASE], layer).explain(given, seed=self.seed)
                 for name, layer in EARLIER.items()
             },
         }
         for name, task in self._larger.items():
-            others[name] = EncodedPhotos(task, photos, [BASE]).explain(given, seed=self.seed)
+            others[name] = CaptionedPhotos(task, photos, [BASE]).explain(given, seed=self.seed)
         words = [replace(caption, targets=caption.targets[:-1]) for caption in given]
         others["rather than similar words (finercam)"] = [
             _with_empty_map(found)
-            for found in EncodedPhotos(self.task, photos, ["finercam"]).explain(words, seed=self.seed)
+            for found in CaptionedPhotos(self.task, photos, ["finercam"]).explain(words, seed=self.seed)
         ]
         mirrors = [ImageOps.mirror(load_image(path).image) for path in photos]
-        mirrored = EncodedPhotos(self.task, mirrors, [BASE]).explain(given, seed=self.seed)
+        mirrored = CaptionedPhotos(self.task, mirrors, [BASE]).explain(given, seed=self.seed)
         return [
             self._with_remedies(one, {name: found[number] for name, found in others.items()}, mirrored[number])
             for number, one in enumerate(own)
@@ -258,13 +265,7 @@ def kind_of(name: str) -> str:
     """What a remedy changes."""
     if name in METHODS:
         return "method"
-    if name in EARLIER or name == "times block 4":
-        return "layer"
-    return {
-        "log-probability": "target",
-        "rather than similar words (finercam)": "target",
-        "mean with the mirrored photo": "input",
-    }.get(name, "map")
+    return next((kind for kind, names in KINDS.items() if name in names), "map")
 
 
 def words_table(rows: Rows, count: int = 20) -> str:

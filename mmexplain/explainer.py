@@ -133,7 +133,13 @@ def explain(
     text_layer = _text_layer(task, create_graph) if text_methods else None
     names = _layers(task, layers, plan.at_layers)
     problem = Problem(
-        task.model, task.encode, task.decode, score or task.score, batch.inputs, batch.context, task.reader
+        task.model,
+        task.encode,
+        task.decode,
+        score or task.score,
+        batch.inputs,
+        batch.context,
+        batch.reader or task.reader,
     )
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
 

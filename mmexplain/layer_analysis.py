@@ -135,11 +135,13 @@ def _network(task: Task, image: Any) -> Network:
     """Look at the model on the photo itself, whose size may matter; on an empty clip, for a video."""
     if hasattr(task, "frames"):
         return follow(task.model, task.encode, {"clip": task.empty()}, "clip", task.reader)  # type: ignore[attr-defined]
-    inputs = task.prepare(image).inputs
+    task = task.on(image)
+    batch = task.prepare(image)
+    inputs = batch.inputs
     name = next((n for n, v in inputs.items() if v.is_floating_point() and v.ndim >= 4), None)
     if name is None:
         raise LayerError("no input of the model is a photo")
-    return follow(task.model, task.encode, inputs, name, task.reader)
+    return follow(task.model, task.encode, inputs, name, batch.reader or task.reader)
 
 
 def _layers(

@@ -87,7 +87,8 @@ def read(
         problem: model and inputs; its context holds the text.
         features: what ``encode`` returned for the inputs, ``[B, ...]``; None lets it run once.
         passages: the texts of the B inputs.
-        layer: dotted name of the module that embeds the text: called once in ``decode``, it puts out ``[R, T, D]``.
+        layer: dotted name of the module that embeds the text: called once in ``decode``, it puts out ``[R, T, D]``, or
+            several rows for each of R, where the same words are read before different ends.
         methods: what to compute, all from the same runs.
         steps: points on the path of integrated gradients: the first number for all targets, the next ones for those
             whose completeness error is still above :data:`TOLERANCE`, as long as it halves.
@@ -259,7 +260,9 @@ def _along(
                     f"the scores do not depend on text layer {layer!r} in a differentiable way: the model detaches "
                     "what it puts out, or answers without it"
                 )
-            return (gradients.to(wide) * embedding.value.to(wide)).sum(3).movedim(0, 1), found.detach().to(wide)
+            # Words that several copies of a text share are the same words: what they added is summed.
+            each = (gradients.to(wide) * embedding.value.to(wide)).sum(3).unflatten(1, (len(own), -1)).sum(2)
+            return each.movedim(0, 1), found.detach().to(wide)
 
         size = max(1, memory // (row_bytes * count))
         some, ends = (torch.cat(parts) for parts in zip(*in_chunks(len(groups) * len(path), size, run), strict=True))
@@ -291,7 +294,8 @@ def _bytes(tensor: Tensor) -> int:
 
 @dataclass
 class _Embedded:
-    """What the text layer put out for R texts, ``[R, T, D]``, and the leaf that was handed on in its place."""
+    """What the text layer put out for R texts of one or more copies each, ``[R · copies, T, D]``, and the leaf that was
+    handed on in its place."""
 
     value: Tensor
     scaled: Tensor
@@ -315,7 +319,7 @@ def _scaled(model: nn.Module, layer: str, rows: int, shares: Tensor | None = Non
             raise LayerError(
                 f"text layer {layer!r} runs more than once for a text; name one that embeds all of its words at once"
             )
-        if value.ndim != 3 or len(value) != rows or not value.is_floating_point():
+        if value.ndim != 3 or not len(value) or len(value) % rows or not value.is_floating_point():
             raise LayerError(
                 f"text layer {layer!r} puts out {value.dtype} {tuple(value.shape)} for {rows} text(s); it should be "
                 f"one vector for each place, ({rows}, places, size)"
@@ -325,7 +329,8 @@ def _scaled(model: nn.Module, layer: str, rows: int, shares: Tensor | None = Non
             return None
         # A model may embed under its own no_grad or inference_mode; what is handed on starts a graph all the same.
         with torch.inference_mode(False), torch.enable_grad():
-            embedded.scaled = (embedded.value * shares[..., None]).to(value.dtype).requires_grad_()
+            own = shares.repeat_interleave(len(value) // rows, 0)
+            embedded.scaled = (embedded.value * own[..., None]).to(value.dtype).requires_grad_()
             return replace_tensor(output, value, embedded.scaled.clone())
 
     handle = model.get_submodule(layer).register_forward_hook(hook)

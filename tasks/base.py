@@ -15,7 +15,7 @@ from mmexplain.explanation import Picture
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo, display, load_image
 from mmexplain.preprocess import PhotoPreprocess
-from mmexplain.reader import Reader
+from mmexplain.reader import Reader, ReaderOf
 from mmexplain.targets import Target
 
 
@@ -31,12 +31,14 @@ class Batch:
         context: name → ``[B, ...]``.
         geometries: for each input, how its tensor lies over the original file.
         pictures: for each input, the photo for display and where it came from.
+        reader: how layers are read as maps, where it depends on these inputs; asked in place of :meth:`Task.reader`.
     """
 
     inputs: dict[str, Tensor]
     context: dict[str, Tensor] = field(default_factory=dict)
     geometries: list[Geometry] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    reader: ReaderOf | None = None
 
     def __len__(self) -> int:
         return next(iter(self.inputs.values())).shape[0]
@@ -48,6 +50,7 @@ class Batch:
             {name: value.to(device, non_blocking=True) for name, value in self.context.items()},
             self.geometries,
             self.pictures,
+            self.reader,
         )
 
 
@@ -141,7 +144,7 @@ class Task(ABC):
         Args:
             layer: dotted name, perhaps with ``@call``; ``"attention"`` stands for the tokens that attend to each
                 other where the model sees the photo.
-            shape: of what it puts out, ``[R, ...]``, for inputs of the last batch that was prepared.
+            shape: of what it puts out, ``[R, ...]``.
 
         Returns:
             None where the shape tells enough: maps, or tokens that fold to a grid of the input's aspect.
@@ -150,6 +153,14 @@ class Task(ABC):
             LayerError: its output is no map of the photo, whatever it looks like.
         """
         return None
+
+    def on(self, image: Any) -> Task:
+        """The task to look at the model's layers with on one photo: itself, where all photos are read alike."""
+        return self
+
+    def trial(self, inputs: dict[str, Tensor]) -> Any:
+        """Run the layers that can be tapped, to see what they put out. Here :meth:`encode`."""
+        return self.encode(inputs)
 
     def black(self) -> Sequence[float]:
         """What a black pixel becomes in the model's input, for each channel; one number stands for all. Parts of the

@@ -238,7 +238,7 @@ def _task_of(model_id: str, asked: str | None) -> str:
 
 
 def _is_huggingface(model_id: str) -> bool:
-    return model_id.startswith(huggingface.PREFIX) or Path(model_id, "config.json").is_file()
+    return model_id.startswith(huggingface.PREFIX) or (bool(model_id) and Path(model_id, "config.json").is_file())
 
 
 def _looks_like_path(text: str) -> bool:

@@ -109,3 +109,22 @@ def test_a_protocol_is_written_up(tmp_path, data_dir):
     text = out.read_text()
     assert "## " in text and "`efficientnet-lite0`" in text and "*Published:* Grad-CAM on COCO" in text
     assert "| gradcam |" in text and "grounding" not in text
+
+
+def test_maps_of_models_with_permuted_labels(tmp_path, data_dir):
+    options = ("--data", str(data_dir / "coco_mini"), "--work", str(tmp_path / "work"), "--threads", "1")
+    tiny = ("--groups", "person", "food", "--objects", "6", "--held-out", "2", "--views", "2", "--epochs", "2")
+    out = tmp_path / "section.md"
+    printed = script("data_randomisation.py", *options, *tiny, "--seeds", "2", "--out", str(out))
+    assert out.read_text() in printed and out.read_text().startswith("## Randomisation of the training labels")
+    found = json.loads(out.with_suffix(".json").read_text())
+    assert len(found["accuracies"]) == 4 and found["items"] >= 2
+    lines = {tuple(line["labels"].values()): line["means"] for line in found["lines"]}
+    assert ("saliency", "permuted labels") in lines and ("saliency", "true labels, another seed") in lines
+    # Two groups of two held-out objects, with two seeds each.
+    assert lines["saliency", "permuted labels"]["signed"]["rows"] == 8
+    assert str(tmp_path) not in out.read_text()
+    # What is in the folder is neither trained nor measured again.
+    again = script("data_randomisation.py", *options, *tiny, "--seeds", "2", "--out", str(out))
+    assert again.count("|") == printed.count("|")
+    assert json.loads(out.with_suffix(".json").read_text())["lines"] == found["lines"]

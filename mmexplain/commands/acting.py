@@ -65,7 +65,7 @@ def action(
     frames: int | None,
     stride: int | None,
     sampling: str,
-    score: str,
+    score: str | None,
 ) -> None:
     """Name the action in VIDEO (a file, a GIF, a folder of frames) and map when and where it is seen.
 
@@ -79,7 +79,13 @@ def action(
         if targets or versus:
             named = [task.target(name) for name in targets]
             chosen = {"targets": [*named, *(task.contrast(label, other) for label, other in versus)]}
-        return {**chosen, "frames": frames, "stride": stride, "sampling": sampling, "score": score}
+        return {
+            **chosen,
+            "frames": frames,
+            "stride": stride,
+            "sampling": sampling,
+            **({} if score is None else {"score": score}),
+        }
 
     explain("action", request, options, read=_video)
 

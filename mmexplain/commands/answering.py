@@ -43,7 +43,7 @@ def vqa(
     answers: tuple[str, ...],
     versus: tuple[tuple[str, str], ...],
     top: int,
-    score: str,
+    score: str | None,
     text: tuple[str, ...],
 ) -> None:
     """Answer QUESTION on the photo IMAGE and map where in it each answer came from.
@@ -56,7 +56,7 @@ def vqa(
         "answers": answers,
         "versus": versus,
         "top": top,
-        "score": score,
         "text": text_methods(text),
+        **({} if score is None else {"score": score}),
     }
     explain("vqa", request, lambda task: options)

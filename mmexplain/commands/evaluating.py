@@ -30,11 +30,15 @@ class Stopped(KeyboardInterrupt):
         "mmexplain evaluate pointing --data VOC2007/ImageSets/Main/test.txt --model torchvision:resnet50 --out pg/",
         "mmexplain evaluate localisation --data ILSVRC/val/ --model efficientnet-lite0 --method cam --out loc/",
         "mmexplain evaluate pointing --data coco/ --model efficientnet-lite0 --limit 100 --json",
+        "mmexplain evaluate data-randomisation --data photos/ --model true.safetensors --against permuted.safetensors",
     ),
 )
 @click.argument("protocol", metavar="PROTOCOL")
 @click.option("--data", metavar="PATH", required=True, help="Folder or file of data, in the layout of its publishers.")
 @click.option("--model", metavar="ID|PATH", required=True, help="Model, see 'mmexplain models'.")
+@click.option(
+    "--against", metavar="ID|PATH", help="For 'data-randomisation': the same model, trained on permuted labels."
+)
 @click.option(
     "--method",
     "methods",
@@ -60,6 +64,7 @@ def evaluate(
     protocol: str,
     data: str,
     model: str,
+    against: str | None,
     methods: tuple[str, ...],
     layer: str | None,
     limit: int | None,
@@ -78,6 +83,12 @@ def evaluate(
         from mmexplain.evaluate.registry import get
 
         kind: Any = get(protocol)
+        if kind.compares != (against is not None):
+            raise InputError(
+                f"protocol {protocol!r} compares two models: name the other with --against"
+                if kind.compares
+                else f"protocol {protocol!r} measures one model: --against is for those that compare two"
+            )
         from mmexplain.methods.registry import select
 
         names = [method.name for method in select(methods)]
@@ -85,8 +96,9 @@ def evaluate(
         from mmexplain.tasks.registry import load
 
         task: Any = load(model, device=device)
+        other = {} if against is None else {"against": load(against, device=device)}
         say("reading the data")
-        made = kind(task, Path(data), names, layer=layer)
+        made = kind(task, Path(data), names, layer=layer, **other)
     from mmexplain.evaluate.runner import run
 
     try:

@@ -33,6 +33,7 @@ TOP = 3
     metavar="WORD OTHER",
     help="Explain too why the caption has WORD rather than OTHER. Repeatable.",
 )
+@click.option("--prompt", metavar="TEXT", help="What the model is asked, or how its caption begins (hf: models).")
 @score_option
 @text_option("gradient-x-embedding")
 @click.option("--whole", is_flag=True, help="Explain the caption as a whole too.")
@@ -45,7 +46,8 @@ def caption(
     sentence: str | None,
     words: str | None,
     versus: tuple[tuple[str, str], ...],
-    score: str,
+    prompt: str | None,
+    score: str | None,
     text: tuple[str, ...],
     whole: bool,
     beam: int,
@@ -66,10 +68,19 @@ def caption(
         "whole": whole,
         "versus": against,
         "beam": beam,
-        "score": score,
+        "text": text_methods(text),
     }
-    options["text"] = text_methods(text)
-    explain("caption", request, lambda task: options)
+    if score is not None:
+        options["score"] = score
+
+    def told(task: Any) -> dict[str, Any]:
+        if prompt is None:
+            return options
+        if not getattr(task, "prompted", False):
+            raise InputError(f"model {task.model_id!r} is not asked: leave --prompt out")
+        return {**options, "prompt": prompt}
+
+    explain("caption", request, told)
 
 
 @click.command(

@@ -146,7 +146,9 @@ def _trace(task: Any) -> list[Any]:
 
     if hasattr(task, "frames"):
         empty = task.empty()
-        return trace(task.model, lambda: task.model(empty), empty.shape[2:], task.reader)
-    batch = task.prepare(Image.new("RGB", EMPTY, "grey"))
+        return trace(task.model, lambda: task.encode({"clip": empty}), empty.shape[2:], task.reader)
+    photo = Image.new("RGB", EMPTY, "grey")
+    task = task.on(photo)
+    batch = task.prepare(photo)
     (image,) = (value for value in batch.inputs.values() if value.is_floating_point() and value.ndim >= 4)
-    return trace(task.model, lambda: task.encode(batch.inputs), image.shape[2:], task.reader)
+    return trace(task.model, lambda: task.trial(batch.inputs), image.shape[2:], batch.reader or task.reader)

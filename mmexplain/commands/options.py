@@ -51,10 +51,9 @@ device_option = click.option(
 
 score_option = click.option(
     "--score",
-    type=click.Choice(["logit", "log-probability"]),
-    default="logit",
-    show_default=True,
-    help="What is differentiated.",
+    type=click.Choice(["logit", "log-probability", "mean-log-probability"]),
+    help="What is differentiated; of several tokens the sum, or their mean.  [default: logit; of models of "
+    "transformers that write: log-probability]",
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmexplain.errors import InputError
-from mmexplain.evaluate.captions import EncodedPhotos, Given
+from mmexplain.evaluate.captions import CaptionedPhotos, Given
 from mmexplain.evaluate.data.objects import read
 from mmexplain.evaluate.data.scene import Scene
 from mmexplain.evaluate.data.visual_words import classes_of
@@ -69,7 +69,7 @@ class GeneratedGrounding(OnCaptions):
         scenes: list[Scene] = [item.content for item in items]
         rows: list[list[Row]] = [[] for _ in items]
         # Photos may become inputs of different sizes only where the preprocessing neither crops nor squashes.
-        encoded = EncodedPhotos(self.task, [scene.path for scene in scenes], self.methods, self.layer)
+        encoded = CaptionedPhotos(self.task, [scene.path for scene in scenes], self.methods, self.layer)
         given = []
         for number, (scene, tokens) in enumerate(zip(scenes, encoded.captions(self.beam), strict=True)):
             found = self._given(number, scene, tokens)

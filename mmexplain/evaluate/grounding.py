@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmexplain.errors import InputError
-from mmexplain.evaluate.captions import EncodedPhotos, Given
+from mmexplain.evaluate.captions import CaptionedPhotos, Given
 from mmexplain.evaluate.data.flickr8k import read_flickr8k
 from mmexplain.evaluate.grounding_rows import NOTES, Named, Thing, caption_rows, control_notes
 from mmexplain.evaluate.on_captions import OnCaptions
@@ -102,14 +102,14 @@ class WordGrounding(OnCaptions):
             for word in words:
                 known = (caption.photo, word.boxes)
                 if known not in things:
-                    things[known] = _thing(word.boxes, photo, size)
+                    things[known] = Thing.within(photo, word.boxes, size)
             named = [Named(word.target, things[caption.photo, word.boxes], word.kind, word.boxes) for word in words]
             rows[caption.photo] += self.rows(explanation, named)
         return rows
 
     def explained(self, photos: Sequence[Path], given: Sequence[Given]) -> Sequence[Explanation]:
         """Explanations of captions, in their order, with a map of each target by each of :attr:`methods`."""
-        return EncodedPhotos(self.task, photos, self.methods, self.layer).explain(given, seed=self.seed)
+        return CaptionedPhotos(self.task, photos, self.methods, self.layer).explain(given, seed=self.seed)
 
     def rows(self, explanation: Explanation, words: Sequence[Named]) -> list[Row]:
         """What one caption's explanation gives."""
@@ -142,11 +142,3 @@ class WordGrounding(OnCaptions):
             vocabulary: Words = self.task.captioner.vocabulary
             targets.append(Target(" ".join(sentence.words), "caption", (*known, vocabulary.end), 0))
         return Given(photo, tuple(known), tuple(targets)), words
-
-
-def _thing(boxes: Sequence[Box], photo: Photo, size: tuple[int, int]) -> Thing:
-    """Boxes are fractions of the photo; its file may be smaller than the original."""
-    height, width = size
-    original = size if photo.size is None else (photo.size[1], photo.size[0])
-    pixels = [(left * width, top * height, right * width, bottom * height) for left, top, right, bottom in boxes]
-    return Thing.of(pixels, size, original)

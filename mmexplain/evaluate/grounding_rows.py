@@ -1,4 +1,4 @@
-"""From the maps of a caption's words to rows: pointing, best IoU, inside against outside, energy inside."""
+"""From maps of words and answers to rows: pointing, best IoU, inside against outside, energy inside."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from mmexplain.evaluate.metrics.grounding import LEVELS, MOST, Box, Sums, best_iou, box_mask, grown, hit
 from mmexplain.evaluate.protocol import Metric, Row
 from mmexplain.explanation import Explanation, MapKey
+from mmexplain.tasks.captioning.flickr8k import Photo
 
 TOLERANCE = 15
 """Pixels of the original photo by which a maximum may miss, in the tolerant pointing game."""
@@ -54,6 +55,14 @@ class Thing:
         """Of boxes in pixels of a file of ``size`` (height, width) whose original had the size ``original``."""
         y, x = (TOLERANCE * own / before for own, before in zip(size, original, strict=True))
         return cls(box_mask(boxes, size), box_mask(grown(boxes, x, y), size))
+
+    @classmethod
+    def within(cls, photo: Photo, boxes: Sequence[Box], size: tuple[int, int]) -> Thing:
+        """Of boxes in fractions of a photo whose file has ``size``; it may be smaller than the original."""
+        height, width = size
+        original = size if photo.size is None else (photo.size[1], photo.size[0])
+        pixels = [(left * width, top * height, right * width, bottom * height) for left, top, right, bottom in boxes]
+        return cls.of(pixels, size, original)
 
 
 def centre_row(thing: Thing) -> Row:

@@ -55,6 +55,7 @@ class Protocol(ABC):
         title: of its tables, with the paper.
         labels: keys of rows that name what a mean is taken over, in the order of the table's columns.
         metrics: what its rows hold.
+        compares: two models, and is made with the task of the other as ``against``.
         batch: items measured at once.
     """
 
@@ -62,6 +63,7 @@ class Protocol(ABC):
     title: ClassVar[str]
     labels: ClassVar[tuple[str, ...]] = ("method",)
     metrics: ClassVar[tuple[Metric, ...]]
+    compares: ClassVar[bool] = False
     batch: int = 8
 
     @abstractmethod

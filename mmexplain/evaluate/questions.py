@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def context_of(task: Task, explanations: Sequence[Explanation]) -> dict[str, Tensor]:
-    """What was read beside the photos: for captions, all of whose words were explained, their tokens ``[B, T]``."""
+    """What was read beside the photos: for captions, all of whose words were explained, their tokens ``[B, T]``; for
+    answers the questions' tokens."""
+    if task.name == "vqa":
+        read: dict[str, Tensor] = task.context([e.text for e in explanations])  # type: ignore[attr-defined]
+        return read
     if task.name != "caption":
         return {}
     end = task.captioner.vocabulary.end  # type: ignore[attr-defined]

@@ -146,7 +146,7 @@ def compare(task: Any, other: Any, source: Any, **options: Any) -> list[Similari
     """How alike the maps of two models of one architecture are, for the targets that the first one names.
 
     With a model that was trained on permuted labels as ``other`` this is the data randomisation test (Adebayo et al.
-    2018, section 5); training it is up to you.
+    2018, section 4); :class:`~mmexplain.evaluate.data_randomisation.DataRandomisation` is it over a folder.
 
     Args:
         task: names the targets.

@@ -12,11 +12,14 @@ PROTOCOLS: dict[str, str] = {
     "pointing": "mmexplain.evaluate.pointing:Pointing",
     "human-attention": "mmexplain.evaluate.human_attention:HumanAttention",
     "randomisation": "mmexplain.evaluate.layer_randomisation:LayerRandomisation",
+    "data-randomisation": "mmexplain.evaluate.data_randomisation:DataRandomisation",
     "faithfulness": "mmexplain.evaluate.faithfulness:Faithfulness",
     "grounding": "mmexplain.evaluate.grounding:WordGrounding",
+    "answer-grounding": "mmexplain.evaluate.answer_grounding:AnswerGrounding",
     "generated-grounding": "mmexplain.evaluate.generated_grounding:GeneratedGrounding",
 }
-"""Name → module and class, imported when asked for; each is made with ``(task, data, methods, *, layer, seed)``."""
+"""Name → module and class, imported when asked for; each is made with ``(task, data, methods, *, layer, seed)``,
+those that compare two models with ``against`` too."""
 
 
 def get(name: str) -> type[Protocol]:

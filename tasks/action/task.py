@@ -17,7 +17,7 @@ from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation, Picture
 from mmexplain.forward import model_runs
 from mmexplain.methods.registry import DEFAULT_METHOD, select
-from mmexplain.preprocess import Preprocess
+from mmexplain.preprocess import PhotoPreprocess, Preprocess
 from mmexplain.surroundings import require_ordinary, undisturbed
 from mmexplain.taps import suggest
 from mmexplain.targets import Kind, Target
@@ -81,7 +81,9 @@ class Action(OutcomeTask, ClipTask):
             raise InputError(f"frame_rate is frames a second, more than 0; got {frame_rate}")
         self.model = model
         self.model_id = model_id if model_id is not None else type(model).__name__
-        self.preprocess = preprocess if isinstance(preprocess, Preprocess) else Preprocess.from_torchvision(preprocess)
+        if not isinstance(preprocess, PhotoPreprocess):
+            preprocess = Preprocess.from_torchvision(preprocess)
+        self.preprocess = preprocess
         self.labels = None
         if labels is not None:
             found = Labels.of(labels)
@@ -120,10 +122,14 @@ class Action(OutcomeTask, ClipTask):
             ModelError: the model fails on the clip, or puts out no class scores, or not as many as it has labels.
         """
         actions = None if self.labels is None else len(self.labels)
-        logits = find_logits(self.model(inputs["clip"]), actions)
+        logits = find_logits(self.outputs(inputs["clip"]), actions)
         if actions not in (None, logits.shape[1]) and not (actions == 2 and logits.shape[1] == 1):
             raise ModelError(f"model {self.model_id!r} scores {logits.shape[1]:,} actions but has {actions:,} labels")
         return logits
+
+    def outputs(self, clip: Tensor) -> Any:
+        """What the model puts out for clips ``[B, 3, T, h, w]``: logits, or something that holds them."""
+        return self.model(clip)
 
     def default_layer(self) -> str:
         """The last layer that still has a grid, found by running the model once on an empty clip."""
@@ -131,7 +137,7 @@ class Action(OutcomeTask, ClipTask):
             empty = self.empty()
             try:
                 with model_runs(empty.shape):
-                    self._layer = suggest(self.model, lambda: self.model(empty), empty.shape[2:])
+                    self._layer = suggest(self.model, lambda: self.outputs(empty), empty.shape[2:], self.reader)
             except LayerError as error:
                 raise LayerError(f"model {self.model_id!r}: {error}") from None
         return self._layer

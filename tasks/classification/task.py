@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 from torch import Tensor, nn
@@ -60,6 +60,10 @@ class Classifier(OutcomeTask, PhotoTask):
 
     # -- the model --------------------------------------------------------------------------------------------------
 
+    def run(self, image: Tensor) -> Any:
+        """What the model makes of photos ``[B, 3, h, w]``."""
+        return self.model(image)
+
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits ``[B, N]``.
 
@@ -67,17 +71,25 @@ class Classifier(OutcomeTask, PhotoTask):
             ModelError: the model fails on the photo, or puts out no class scores, or not as many as it has labels.
         """
         classes = None if self.labels is None else len(self.labels)
-        logits = find_logits(self.model(inputs["image"]), classes)
+        logits = find_logits(self.run(inputs["image"]), classes)
         if classes not in (None, logits.shape[1]) and not (classes == 2 and logits.shape[1] == 1):
             raise ModelError(f"model {self.model_id!r} scores {logits.shape[1]:,} classes but has {classes:,} labels")
         return logits
+
+    def suggested(self, run: Callable[[], Any]) -> str:
+        """The layer to explain by default, by a look at the model, which ``run`` calls.
+
+        Raises:
+            LayerError: nothing in it puts out a grid.
+        """
+        return suggest(self.model, run, self.preprocess.size, self.reader)
 
     def default_layer(self) -> str:
         """The last layer that still has a grid, found by running the model once on an empty photo."""
         if self._layer is None:
             empty = self.empty()
             try:
-                self._layer = suggest(self.model, lambda: self.model(empty), self.preprocess.size, self.reader)
+                self._layer = self.suggested(lambda: self.run(empty))
             except LayerError as error:
                 raise LayerError(f"model {self.model_id!r}: {error}") from None
         return self._layer

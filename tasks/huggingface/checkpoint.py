@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Checkpoint:
         image_processor: what prepares photos.
         video_processor: what prepares clips.
         tokenizer: what prepares text.
+        uninstalled: of those that need a package which is not installed, the line that says so.
     """
 
     model: nn.Module
@@ -52,11 +53,14 @@ class Checkpoint:
     image_processor: Any = None
     video_processor: Any = None
     tokenizer: Any = None
+    uninstalled: dict[str, str] = field(default_factory=dict)
 
     def require(self, *names: str) -> None:
         """Raise a CheckpointError unless each of the attributes ``names`` is there."""
         for name in names:
             if getattr(self, name) is None:
+                if name in self.uninstalled:
+                    raise CheckpointError(self.uninstalled[name])
                 what = name.replace("_", " ")
                 raise CheckpointError(
                     f"model {self.id!r} comes without {'an' if what[0] in 'aeiou' else 'a'} {what}; "
@@ -113,15 +117,16 @@ def _loaded(origin: str, trust: bool) -> Checkpoint:
     config = _read(origin, "configuration", AutoConfig.from_pretrained, trust)
     architecture = next(iter(getattr(config, "architectures", None) or []), "")
     kind = _class(config, architecture, origin, trust)
-    model, report = _read(
-        origin, "weights", kind.from_pretrained, trust, use_safetensors=True, output_loading_info=True
-    )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+    # Sizes that differ would be an exception that refers to a report in the log: they are looked for below.
+    options = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = _read(origin, "weights", kind.from_pretrained, trust, **options)
+    wrong = [f"missing {name!r}" for name in sorted(report["missing_keys"])]
+    wrong += [f"{name!r} is {list(had)}, not {list(want)}" for name, had, want in sorted(report["mismatched_keys"])]
+    if wrong:
+        more = f" and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
         raise CheckpointError(
-            f"{origin!r} does not fit {kind.__name__!r}: missing {missing[0]!r}{more}; its weights were made for "
-            f"another class, or trained only in part"
+            f"{origin!r} does not fit {kind.__name__!r}: {wrong[0]}{more}; its weights were made for another class, or "
+            "are damaged"
         )
     return Checkpoint(model.eval(), model.config, origin, type(model).__name__)
 
@@ -171,7 +176,12 @@ def _find_processors(found: Checkpoint, given: Any, origin: str, trust: bool) ->
         }
         for name, auto in kinds.items():
             if getattr(found, name) is None:
-                _take(found, _read_if_there(origin, getattr(transformers, auto).from_pretrained, trust))
+                try:
+                    _take(found, _read(origin, "processor", getattr(transformers, auto).from_pretrained, trust))
+                except ModelError as error:
+                    # Most checkpoints have some parts only, which transformers tells by as many exceptions.
+                    if isinstance(error.__cause__, ImportError):
+                        found.uninstalled[name] = str(error)
     if not any((found.processor, found.image_processor, found.video_processor, found.tokenizer)):
         where = "give processor=..." if given is None else f"{type(given).__name__} is none"
         raise CheckpointError(f"model {found.id!r} comes with no processor to prepare its inputs; {where}")
@@ -252,14 +262,6 @@ def _read(origin: str, what: str, load: Callable[..., Any], trust: bool, **optio
             ) from None
         kind = CheckpointError if Path(origin).exists() else ModelError
         raise kind(f"the {what} of {origin!r} cannot be read: {reason:.240}") from error
-
-
-def _read_if_there(origin: str, load: Callable[..., Any], trust: bool) -> Any:
-    """The same, or None: most checkpoints have some parts only, which transformers tells by as many exceptions."""
-    try:
-        return _read(origin, "processor", load, trust)
-    except ModelError:
-        return None
 
 
 @contextmanager

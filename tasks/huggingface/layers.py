@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from torch import nn
 
 from mmexplain.errors import LayerError
+from mmexplain.reader import ReaderOf
+from mmexplain.taps import suggest
 
 VISION = ("vision_model", "vision_tower", "vision_encoder", "image_encoder", "visual", "encoder")
 """What the part of a model that sees the photo is called."""
@@ -55,9 +60,45 @@ def last_block(model: nn.Module, part: str = "", *, before_attention: bool = Fal
         LayerError: no blocks, or none with a normalisation.
     """
     block = blocks(model, part)[-1]
-    if not before_attention:
-        return block
+    return _first_norm(model, block) if before_attention else block
+
+
+def _first_norm(model: nn.Module, block: str) -> str:
     for name, module in model.get_submodule(block).named_modules():
         if "norm" in type(module).__name__.lower():
             return f"{block}.{name}"
     raise LayerError(f"block {block!r} has no normalisation before its attention")
+
+
+def default_layer(
+    model: nn.Module, run: Callable[[], Any], image: Sequence[int] | None = None, reader: ReaderOf | None = None
+) -> str:
+    """The layer to explain when the user names none: as :func:`mmexplain.taps.suggest` finds it, but where the tokens
+    that leave the last block have no say, what enters its attention rather than what leaves the block before.
+
+    Args:
+        model: whose layers are looked at.
+        run: calls the model and returns its output.
+        image: ``(height, width)`` of the model's input, ``(frames, height, width)`` of a clip.
+        reader: how layers are read.
+
+    Raises:
+        LayerError: nothing in the model puts out a grid.
+    """
+    found = suggest(model, run, image, reader)
+    chain, _, number = found.rpartition(".")
+    siblings = model.get_submodule(chain) if number.isdecimal() else None
+    if not isinstance(siblings, nn.ModuleList):
+        return _last_within(model, found)
+    last = f"{chain}.{len(siblings) - 1}"
+    return found if found == last else _first_norm(model, last)
+
+
+def _last_within(model: nn.Module, container: str) -> str:
+    """The last block of a transformer within a module that was found; the module itself where there is none."""
+    try:
+        last = blocks(model, container)[-1]
+    except LayerError:
+        return container
+    attends = any("attention" in name or "attn" in name for name, _ in model.get_submodule(last).named_modules())
+    return last if attends else container

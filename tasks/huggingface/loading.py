@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 PREFIX = "hf:"
 FORM = "hf:ID"
 _HERE = "mmexplain.tasks.huggingface"
-_CLASSIFICATION = {"classify": f"{_HERE}.classification:classifier"}
-_ZERO_SHOT = {"classify": f"{_HERE}.zero_shot:zero_shot"}
+_CLASSIFICATION = {"classify": f"{_HERE}.classification:HuggingFaceClassifier"}
+_ZERO_SHOT = {"classify": f"{_HERE}.zero_shot:ZeroShot"}
+_VIDEO = {"action": f"{_HERE}.video:video_transformer"}
 
 ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
     # classification; other classifiers of photos are known by what they take and give
@@ -40,6 +41,11 @@ ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
     "CLIPModel": _ZERO_SHOT,
     "SiglipModel": _ZERO_SHOT,
     "Siglip2Model": _ZERO_SHOT,
+    # actions in videos
+    "VideoMAEForVideoClassification": _VIDEO,
+    "TimesformerForVideoClassification": _VIDEO,
+    "VivitForVideoClassification": _VIDEO,
+    "VJEPA2ForVideoClassification": _VIDEO,
     # texts of the model's own
     **{
         name: {
@@ -98,8 +104,10 @@ def load(
 def _adapter(architecture: str, task: str | None, model_id: str, found: Checkpoint | None = None) -> str:
     """``module:function`` that makes the task."""
     served = ARCHITECTURES.get(architecture)
-    if served is None and found is not None and _gives_classes(found):
-        served = _CLASSIFICATION
+    if served is None and found is not None:
+        from mmexplain.tasks.huggingface.classification import gives_classes
+
+        served = _CLASSIFICATION if gives_classes(found) else None
     if served is None:
         near = did_you_mean(architecture, ARCHITECTURES)
         raise ModelError(
@@ -112,10 +120,3 @@ def _adapter(architecture: str, task: str | None, model_id: str, found: Checkpoi
     if task not in served:
         raise ModelError(f"{model_id!r} is a {architecture!r}, which serves {' and '.join(served)}, not {task}")
     return served[task]
-
-
-def _gives_classes(found: Checkpoint) -> bool:
-    """Whether a model that is in no list takes photos and has a name for each of its outputs."""
-    names = getattr(found.config, "id2label", None)
-    takes = getattr(found.model, "main_input_name", None) == "pixel_values"
-    return takes and bool(names) and found.architecture.endswith("Classification") and found.image_processor is not None

@@ -52,8 +52,8 @@ class OnPhoto(Task):
 
     # -- the engine's questions -------------------------------------------------------------------------------------
 
-    def prepare(self) -> Batch:
-        """The photo."""
+    def prepare(self, images: Any = None) -> Batch:
+        """The photo; what is given is not looked at."""
         return Batch(
             {"image": self.look.image},
             {"prompt": self.look.prompt, **self.look.context},
@@ -64,6 +64,13 @@ class OnPhoto(Task):
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Features ``[1, N, D]``."""
         return self.speaker.encode(inputs["image"], self.look)
+
+    def trial(self, inputs: dict[str, Tensor]) -> Any:
+        """The whole model, with a word to read."""
+        batch = self.prepare()
+        ids = (self.speaker.tokens("a") or [self.speaker.end])[:1]
+        text = {"said": ids_of([[ids]], self.look.prompt), "spans": ids_of([[[0, 1]]], self.look.prompt)}
+        return self.decode(self.encode(inputs), {**batch.context, **text}).hidden
 
     def decode(self, features: Tensor, context: dict[str, Tensor]) -> Said:
         """Reads ``context["said"] [R, A, T]`` after the prompt."""
@@ -162,3 +169,8 @@ class OnPhoto(Task):
             for key, values in found.maps.items()
         }
         return found
+
+
+def ids_of(values: Any, like: Tensor) -> Tensor:
+    """Numbers of tokens or places as a tensor on the device of ``like``."""
+    return torch.tensor(values, device=like.device)

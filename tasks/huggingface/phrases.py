@@ -59,6 +59,8 @@ class Said:
                 found.append(contrast(piece, rival))
         if whole:
             found.append(Target(self.text, "caption", (*self.ids, self.speaker.end), 0, words=len(self.words)))
+        if not found and not self.words:
+            raise TargetError(f"what was said, {self.text!r}, holds no word; explain it as a whole, or give a caption")
         if not found:
             raise TargetError("no word was named: leave the words out to explain every one")
         return list(dict.fromkeys(found))

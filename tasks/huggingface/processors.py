@@ -15,7 +15,15 @@ from mmexplain.io import Photo
 from mmexplain.tasks.huggingface.checkpoint import quiet
 
 _PLAIN = ("resize", "center_crop", "pad")
-_STILL = ("rescale", "normalize", "convert_rgb", "flip_channel_order", "reduce_labels", "convert_annotations")
+_STILL = (
+    "rescale",
+    "normalize",
+    "convert_rgb",
+    "flip_channel_order",
+    "reduce_labels",
+    "convert_annotations",
+    "sample_frames",
+)
 _HARMLESS = frozenset((*_PLAIN, *_STILL))
 """Steps ``do_...`` of image processors that are reckoned with here, or that move no pixel."""
 
@@ -87,19 +95,23 @@ class ProcessorPreprocess:
 
     def pixels(self, image: Image.Image) -> Tensor:
         """What the processor makes of one photo, ``[3, h, w]`` float32."""
+        made = self.made(image)["pixel_values"]
+        if made.ndim != 4:
+            raise ModelError(f"{type(self.image_processor).__name__} makes {list(made.shape)} of one photo")
+        found: Tensor = made[0].float()
+        return found
+
+    def made(self, image: Image.Image) -> Any:
+        """All that the processor makes of one photo, by name."""
         try:
             with quiet():
-                made = self.image_processor(images=[image], return_tensors="pt")["pixel_values"]
+                return self.image_processor(images=[image], return_tensors="pt")
         except (ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{type(self.image_processor).__name__} cannot take a photo of {image.width}×{image.height} pixels: "
                 f"{reason:.200}"
             ) from error
-        if made.ndim != 4:
-            raise ModelError(f"{type(self.image_processor).__name__} makes {list(made.shape)} of one photo")
-        found: Tensor = made[0].float()
-        return found
 
     @property
     def size(self) -> Size:

@@ -14,6 +14,7 @@ from mmexplain.io import Photo, load_image
 from mmexplain.problem import Choice
 from mmexplain.surroundings import undisturbed
 from mmexplain.targets import Target, contrast
+from mmexplain.tasks.base import Batch, Task
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.photo_task import OnPhoto
 from mmexplain.tasks.huggingface.phrases import Said as Sentence
@@ -26,7 +27,7 @@ LONGEST = 64
 """Tokens that a model may say."""
 
 
-class Speaking:
+class Speaking(Task):
     """What captions and answers share: a model that writes, and photos that are explained one by one, because each may
     have a grid, tiles and a prompt of its own.
 
@@ -40,6 +41,18 @@ class Speaking:
         self.speaker = speaker
         self.model = speaker.model
         self.model_id = speaker.checkpoint.id
+
+    def prepare(self, images: Any) -> Batch:
+        """One photo as a batch; :meth:`on` gives the task that runs it."""
+        return self.on(images).prepare()
+
+    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Photos are read one by one, each with a grid and a prompt of its own: by the task that :meth:`on` gives."""
+        raise InputError("a model that writes reads photos one by one: use explain, or on(photo)")
+
+    def score(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor:
+        """See :meth:`encode`."""
+        raise InputError("a model that writes reads photos one by one: use explain, or on(photo)")
 
     def default_layer(self) -> str:
         """As the family has it."""
@@ -63,6 +76,11 @@ class Speaking:
     def before(self, photo: Photo, prompt: str, score: ScoreName = "log-probability", **options: Any) -> OnPhoto:
         """The model with a photo before it."""
         return OnPhoto(self, photo, self.speaker.look(photo, prompt), score, **options)
+
+    def on(self, image: Any) -> OnPhoto:
+        """The model with a photo before it, and nothing asked: to look at its layers."""
+        (photo,) = _photos(image)
+        return self.before(photo, self.speaker.asked)
 
     def says(self, look: Look, beam: int, longest: int) -> list[int]:
         """What the model says of a photo, without its end.
@@ -97,6 +115,7 @@ class Captioning(Speaking):
     """
 
     name: ClassVar[str] = "caption"
+    prompted: ClassVar[bool] = True
 
     def explain(
         self,
@@ -149,8 +168,6 @@ class Captioning(Speaking):
                 for word in sentence.words
             ]
             texts = sentence.texts(targets)
-            if len(texts) > 1 and options.get("text"):
-                raise TargetError("what words added cannot be told for contrasts: leave out versus, or text=…")
             choice = Choice(
                 [targets],
                 self.choice(targets, texts, [(word.start, word.stop) for word in sentence.words]),
@@ -237,7 +254,7 @@ class Answering(Speaking):
         if question is None or not split(question):
             raise InputError("there is no question; ask something, such as 'what is the dog doing'")
         task = self.before(photo, self.speaker.question.format(question), score)
-        named = [answers] if isinstance(answers, str) else list(answers or ())
+        named = [answers] if isinstance(answers, (str, Target)) else list(answers or ())
         targets = [self.target(answer) for answer in named]
         pairs = [] if versus is None or isinstance(versus, str) else [*versus]
         targets += [_contrast(self.target(one), self.target(other)) for one, other in pairs]
@@ -259,12 +276,14 @@ class Answering(Speaking):
             Choice([targets], self.choice(targets, texts, []), [question], [shown]), text=text, **options
         )
 
-    def target(self, answer: str) -> Target:
+    def target(self, answer: str | Target) -> Target:
         """An answer in any words.
 
         Raises:
             TargetError: it is empty.
         """
+        if isinstance(answer, Target):
+            return answer
         tokens = self.speaker.tokens(answer)
         if not tokens or not answer.strip():
             raise TargetError(f"the answer {answer!r} is empty: write one")

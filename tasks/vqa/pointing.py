@@ -94,6 +94,21 @@ def pointed(source: Source, answers: Sequence[str], split: str, seed: int = 0) -
     return found
 
 
+def likeliest_wrong(logits: Tensor, asked: Sequence[Pointed], choices: Mapping[str, Sequence[int]]) -> Tensor:
+    """Of logits ``[R, A]`` the index ``[R]`` of the likeliest wrong answer of each question's kind.
+
+    Args:
+        logits: of the answers to R questions.
+        asked: the questions.
+        choices: see :func:`answers_by_kind`; of each kind that is asked, another answer than the right one too.
+    """
+    mask = torch.full_like(logits, -torch.inf)
+    for row, item in enumerate(asked):
+        mask[row, list(choices[item.example.kind])] = 0
+        mask[row, item.right] = -torch.inf
+    return (logits + mask).argmax(1)
+
+
 def answer_maps(model: BundledVQA, grid: Tensor, question: Tensor, targets: Sequence[Tensor]) -> list[Tensor]:
     """Grad-CAM (Selvaraju et al. 2017) of the logits of some answers at the encoder's grid.
 
@@ -169,11 +184,7 @@ def evaluate_pointing(
         with torch.no_grad():
             output = model.decode(grid, question)
         right = torch.tensor([item.right for item in part])
-        mask = torch.full_like(output.logits, -torch.inf)
-        for row, item in enumerate(part):
-            mask[row, choices[item.example.kind]] = 0
-            mask[row, item.right] = -torch.inf
-        likeliest = (output.logits + mask).argmax(1)
+        likeliest = likeliest_wrong(output.logits, part, choices)
         other = torch.tensor([item.other for item in part])
         names = ("right", "likeliest-wrong", "random-wrong")
         maps = dict(zip(names, answer_maps(model, grid, question, (right, likeliest, other)), strict=True))

@@ -22,7 +22,7 @@ from mmexplain.tasks.labels import Labels
 from mmexplain.tasks.outcomes import Name, OutcomeTask, ScoreName, listed, named
 from mmexplain.tasks.vqa.adapter import VQAAdapter
 from mmexplain.tasks.vqa.answering import VQAOutput
-from mmexplain.tasks.vqa.tokens import tokenize_question
+from mmexplain.tasks.vqa.tokens import TokenizedQuestion, tokenize_question
 
 
 class VQA(OutcomeTask, PhotoTask):
@@ -147,7 +147,7 @@ class VQA(OutcomeTask, PhotoTask):
             raise TargetError("no answer to explain: name one (--answer), or let the model give its own (--top 1)")
         tokenized = [tokenize_question(self.answerer, asked) for asked in questions]
         batch = self.prepare(images)
-        batch.context["question"] = self._padded([asked.tokens for asked in tokenized])
+        batch.context |= self._padded(tokenized)
 
         def choose(features: Tensor) -> Choice:
             logits = self.outcomes(self.decode(features, batch.context))
@@ -179,9 +179,18 @@ class VQA(OutcomeTask, PhotoTask):
                 ) from None
             raise error
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """``[B, T]`` token numbers, padded at the end."""
-        longest = max(map(len, rows))
+    def context(self, questions: Sequence[str]) -> dict[str, Tensor]:
+        """What :meth:`decode` reads beside the features of R photos: ``question``, int64 ``[R, T]``.
+
+        Raises:
+            InputError: a question without a word that the model knows.
+        """
+        return self._padded([tokenize_question(self.answerer, asked) for asked in questions])
+
+    def _padded(self, questions: Sequence[TokenizedQuestion]) -> dict[str, Tensor]:
+        """Token numbers ``[R, T]``, padded at the end."""
+        longest = max(len(asked.tokens) for asked in questions)
         bundled = not isinstance(self.answerer, VQAAdapter)
         pad = self.answerer.vocabulary.pad if bundled else self.answerer.pad
-        return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=self.device)
+        rows = [[*asked.tokens, *[pad] * (longest - len(asked.tokens))] for asked in questions]
+        return {"question": torch.tensor(rows, device=self.device)}

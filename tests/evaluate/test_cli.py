@@ -139,3 +139,14 @@ def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatc
         tell(8, 100)
         assert (seen[0].tasks[0].completed, seen[0].tasks[0].total) == (8, 100)
     assert any(isinstance(column, TimeRemainingColumn) for column in seen[0].columns)
+
+
+def test_two_models(data: Path, classifier: str) -> None:
+    arguments = ("evaluate", "data-randomisation", "--data", data, "--model", classifier)
+    found = record(*arguments, "--against", classifier, "--limit", 1)
+    assert found["settings"]["against"] == found["settings"]["model"] == classifier
+    (line,) = found["lines"]
+    assert all(line["means"][name]["value"] == pytest.approx(1) for name in ("signed", "absolute", "ssim", "hog"))
+    assert "compares two models: name the other with --against" in refusal(*arguments)
+    other = ("evaluate", "pointing", "--data", data, "--model", classifier, "--against", classifier)
+    assert "measures one model: --against is for those that compare two" in refusal(*other)

@@ -298,6 +298,8 @@ def test_clips(tmp_path: Path) -> None:
         before, after = (float(task.model(x).softmax(1)[0, chosen]) for x in (clip, black + share * (clip - black)))
     assert row["drop"] == pytest.approx(max(0, before - after) / before, abs=1e-5)
     assert all(row[name] is not None for name in ("insertion", "deletion", "infidelity", "sensitivity"))
+    steps = {kind.name: Faithfulness(kind, tmp_path, ["gradcam"]).settings()["steps"] for kind in (task, classifier())}
+    assert steps == {"action": 16, "classify": 32}, "a pass over a clip takes long"
     with pytest.raises(InputError, match="of photos, not of clips"):
         Faithfulness(task, tmp_path, ["gradcam"], metrics=["road"])
 

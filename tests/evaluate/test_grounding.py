@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmexplain.errors import InputError, MethodError
 from mmexplain.evaluate import run
-from mmexplain.evaluate.captions import EncodedPhotos, Given
+from mmexplain.evaluate.captions import CaptionedPhotos, Given
 from mmexplain.evaluate.grounding import WordGrounding
 from mmexplain.evaluate.grounding_rows import Thing, centre_row, numbers, random_row
 from mmexplain.evaluate.metrics.grounding import Box, Sums, best_iou, box_mask, grown, hit
@@ -199,7 +199,7 @@ def given(task: Captioning) -> list[Given]:
 @pytest.mark.parametrize("methods", [["gradcam", "gradcam++", "hirescam"], ["gradcam", "occlusion(patch=32)"]])
 def test_maps_from_features_are_those_of_the_task(task: Captioning, flickr: Path, methods: list[str]) -> None:
     photos = [flickr / "images" / f"{number}.png" for number in range(2)]
-    encoded = EncodedPhotos(task, photos, methods)
+    encoded = CaptionedPhotos(task, photos, methods)
     assert encoded.shared == (len(methods) == 3)
     explained = encoded.explain(given(task), seed=0)
     for caption, found in zip(given(task), explained, strict=True):
@@ -215,10 +215,10 @@ def test_maps_from_features_are_those_of_the_task(task: Captioning, flickr: Path
 
 def test_the_encoder_sees_each_photo_once(task: Captioning, flickr: Path) -> None:
     photos = [flickr / "images" / f"{number}.png" for number in range(2)]
-    encoded = EncodedPhotos(task, photos, ["gradcam", "layercam"])
+    encoded = CaptionedPhotos(task, photos, ["gradcam", "layercam"])
     encoded.explain(given(task))
     assert task.captioner.seen == 2
-    deep = EncodedPhotos(task, photos, ["gradcam"], "cnn.1")
+    deep = CaptionedPhotos(task, photos, ["gradcam"], "cnn.1")
     assert not deep.shared, "the features are not this layer's output"
     assert deep.explain(given(task))[0].maps
 
@@ -243,7 +243,9 @@ def test_rows_of_every_word_method_and_control(task: Captioning, flickr: Path) -
     text = "a dog <unk> a cat"
     tokens = (2, 3, 1, 2, 4)
     own = Target("dog", "word", (3,), 1)
-    (explanation,) = EncodedPhotos(task, [flickr / "images" / "0.png"], ["gradcam"]).explain([Given(0, tokens, (own,))])
+    (explanation,) = CaptionedPhotos(task, [flickr / "images" / "0.png"], ["gradcam"]).explain(
+        [Given(0, tokens, (own,))]
+    )
     heat = explanation.heatmap(own, method="gradcam")
     mask = box_mask([(0, 0, 32, 48)], (48, 64))
     row = next(row for row in rows[0] if row["method"] == "gradcam")

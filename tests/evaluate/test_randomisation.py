@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from mmexplain.errors import InputError, ModelError
 from mmexplain.evaluate import run
+from mmexplain.evaluate.data_randomisation import DataRandomisation
 from mmexplain.evaluate.layer_randomisation import LayerRandomisation
+from mmexplain.evaluate.metrics.structure import hog_similarity, ssim
 from mmexplain.evaluate.randomisation import Verdict, compare, quick, similarities
 from mmexplain.evaluate.weights import RandomWeights
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification import Classifier
 from mmexplain.tasks.registry import load
 from tests.command_line import picture
-from tests.models import PlainCNN, TokenNet
+from tests.models import GapLinear, PlainCNN, TokenNet
 
 pytest_plugins = ["tests.command_line_fixtures"]
 
@@ -306,6 +308,8 @@ def test_cascading_and_independent(tmp_path: Path) -> None:
         other = weights.task.explain(photo, one.targets, methods=["input-x-gradient"])
         expected = stats.spearmanr(one.map(0).flatten(), other.map(0).flatten()).statistic
         assert row["signed"] == pytest.approx(expected, abs=1e-5)
+        assert row["ssim"] == pytest.approx(ssim(one.map(0), other.map(0), (32, 32)), abs=1e-5)
+        assert row["hog"] is None, "a photo of 32 pixels holds no block of HOG"
     assert all(
         torch.equal(a, b)
         for a, b in zip(state(task.model).values(), state(rows._weights.task.model).values(), strict=True)
@@ -331,6 +335,36 @@ def test_captions_and_clips(tmp_path: Path, captioner: str, clip: Path, mover: s
     assert len(result.lines) >= 1
     result = run(LayerRandomisation(load(mover, device="cpu"), clip.parent, ["gradcam"], modes=["cascading"], stages=4))
     assert result.items == 1
+
+
+def test_maps_of_two_models(tmp_path: Path) -> None:
+    picture(70, 60).save(tmp_path / "a.png")
+    torch.manual_seed(0)
+    task, other = task_of(GapLinear().eval(), 64), task_of(GapLinear().eval(), 64)
+    methods = ["guided-backprop", "gradcam-no-relu"]
+    protocol = DataRandomisation(task, tmp_path, methods, layer="features.2", against=other)
+    ((first, second),) = protocol.measure(protocol.items())
+    assert (first["method"], second["method"]) == tuple(methods)
+    one = task.explain(tmp_path / "a.png", methods=methods, layers=["features.2"])
+    compared = other.explain(tmp_path / "a.png", one.targets, methods=methods, layers=["features.2"])
+    for row in (first, second):
+        pair = [explanation.map(0, method=row["method"]) for explanation in (one, compared)]
+        flat = [values.flatten() for values in pair]
+        assert row["signed"] == pytest.approx(stats.spearmanr(*flat).statistic, abs=1e-5)
+        assert row["absolute"] == pytest.approx(stats.spearmanr(*(v.abs() for v in flat)).statistic, abs=1e-5)
+        assert row["ssim"] == pytest.approx(ssim(*pair, (64, 64)), abs=1e-5)
+        assert row["hog"] == pytest.approx(hog_similarity(*pair, (64, 64)), abs=1e-5)
+    (line, _) = run(DataRandomisation(task, tmp_path, methods, layer="features.2", against=task)).lines
+    assert all(found.value == pytest.approx(1) for found in line.means.values()) and len(line.means) == 4
+
+
+def test_models_that_cannot_be_compared(tmp_path: Path, answerer: str) -> None:
+    task = task_of(PlainCNN())
+    for other in (task_of(PlainCNN(classes=4)), load(answerer, device="cpu")):
+        with pytest.raises(InputError, match="differ in more than their weights"):
+            DataRandomisation(task, tmp_path, ["gradcam"], against=other)
+    with pytest.raises(InputError, match="compares two models: name the other"):
+        DataRandomisation(task, tmp_path, ["gradcam"])
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, answerer: str) -> None:

@@ -82,7 +82,7 @@ def test_unknown_names_offer_the_closest_and_the_forms(model_id, near):
     assert message.startswith(f"unknown model {model_id!r}")
     assert near in message
     assert "'torchvision:NAME'" not in message.split("; a model")[0] or model_id == "torchvision:"
-    assert "torchvision:NAME@FILE, timm:NAME@FILE, or a file of weights" in message
+    assert "timm:NAME@FILE, hf:ID, a folder as transformers saves it, or a file of weights" in message
     assert "\n" not in message
 
 

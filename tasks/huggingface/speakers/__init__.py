@@ -12,20 +12,27 @@ if TYPE_CHECKING:
 
 CAPTIONERS: Mapping[str, str] = {
     "BlipForConditionalGeneration": "blip:BlipCaptioner",
+    "Florence2ForConditionalGeneration": "florence2:Florence2",
+    "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
     "LlavaForConditionalGeneration": "llava:Llava",
     "LlavaNextForConditionalGeneration": "llava_next:LlavaNext",
+    "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
     "Qwen2VLForConditionalGeneration": "qwen_vl:QwenVL",
     "Qwen2_5_VLForConditionalGeneration": "qwen_vl:Qwen25VL",
     "Qwen3VLForConditionalGeneration": "qwen_vl:Qwen3VL",
+    "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
 }
 """Class of a model → ``file:class`` of the family that describes photos with it."""
 
 ANSWERERS: Mapping[str, str] = {
+    "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
     "LlavaForConditionalGeneration": "llava:Llava",
     "LlavaNextForConditionalGeneration": "llava_next:LlavaNext",
+    "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
     "Qwen2VLForConditionalGeneration": "qwen_vl:QwenVL",
     "Qwen2_5_VLForConditionalGeneration": "qwen_vl:Qwen25VL",
     "Qwen3VLForConditionalGeneration": "qwen_vl:Qwen3VL",
+    "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
 }
 """The same for those that answer questions in words of their own."""
 

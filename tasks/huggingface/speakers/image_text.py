@@ -10,9 +10,11 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mmexplain.errors import InputError
+from mmexplain.geometry import Geometry
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
-from mmexplain.tasks.huggingface.checkpoint import quiet
+from mmexplain.tasks.huggingface.checkpoint import Checkpoint, quiet
+from mmexplain.tasks.huggingface.processors import geometry_of
 from mmexplain.tasks.huggingface.speaker import Look, Speaker
 from mmexplain.tasks.huggingface.views import Views
 
@@ -36,8 +38,12 @@ class ImageTextSpeaker(Speaker):
     text: ClassVar[str] = "model.language_model"
     suffix: ClassVar[dict[str, int]] = {}
 
-    def seen(self, photo: Photo, made: dict[str, Tensor]) -> tuple[Tensor, Any, Views, Tensor]:
-        """What the processor made of a photo.
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        checkpoint.require("processor", "image_processor", "tokenizer")
+        super().__init__(checkpoint)
+
+    def seen(self, photo: Photo, made: dict[str, Tensor]) -> tuple[Tensor, Geometry, Views, Tensor]:
+        """What the processor made of a photo: here one view, with a token for each patch.
 
         Args:
             photo: the photo.
@@ -47,11 +53,15 @@ class ImageTextSpeaker(Speaker):
             The look's image; its geometry; the views; and, of their shape, which of the photo's tokens in the prompt
             stands at each place (counted from 0; -1 where none does).
         """
-        raise NotImplementedError
+        image = made["pixel_values"]
+        patch = self.model.config.vision_config.patch_size
+        grid = (image.shape[-2] // patch, image.shape[-1] // patch)
+        order = torch.arange(grid[0] * grid[1]).view(grid)
+        return image, geometry_of(self.checkpoint.image_processor, photo.geometry), Views(grid), order
 
     def features(self, image: Tensor, look: Look) -> Any:
-        """The model's own ``get_image_features`` of a look's image."""
-        raise NotImplementedError
+        """The model's own ``get_image_features`` of a look's image: here of one view."""
+        return self.model.model.get_image_features(pixel_values=image)
 
     # -- the photo and the prompt -----------------------------------------------------------------------------------
 
@@ -59,8 +69,12 @@ class ImageTextSpeaker(Speaker):
         """By the processor, with its chat template if it has one.
 
         Raises:
-            InputError: a photo that it cannot take, or a prompt with a token in it that stands for a photo.
+            InputError: a photo or prompt that the processor cannot take, or a prompt that holds the token which stands
+                for the photo.
         """
+        mark = self.tokenizer.convert_ids_to_tokens(self.image_token)
+        if mark in prompt:
+            raise InputError(f"the prompt {prompt!r} holds {mark!r}, which stands for the photo; leave it out")
         try:
             with quiet():
                 made = dict(self.processed(photo, prompt))

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from mmexplain.geometry import Geometry
-from mmexplain.io import Photo
-from mmexplain.tasks.huggingface.processors import geometry_of
-from mmexplain.tasks.huggingface.speaker import Look
 from mmexplain.tasks.huggingface.speakers.image_text import ImageTextSpeaker
-from mmexplain.tasks.huggingface.views import Views
 
 
 class Llava(ImageTextSpeaker):
@@ -24,18 +16,6 @@ class Llava(ImageTextSpeaker):
     def plain(self, prompt: str) -> str:
         """As LLaVA 1.5 was taught."""
         return f"USER: <image>\n{prompt} ASSISTANT:"
-
-    def seen(self, photo: Photo, made: dict[str, Tensor]) -> tuple[Tensor, Geometry, Views, Tensor]:
-        """One view, whose sides the processor may have cut off."""
-        image = made["pixel_values"]
-        patch = self.model.config.vision_config.patch_size
-        height, width = image.shape[-2] // patch, image.shape[-1] // patch
-        order = torch.arange(height * width).view(height, width)
-        return image, geometry_of(self.checkpoint.image_processor, photo.geometry), Views((height, width)), order
-
-    def features(self, image: Tensor, look: Look) -> Any:
-        """Of the one view."""
-        return self.model.model.get_image_features(pixel_values=image)
 
     def layer(self) -> str:
         """The block whose output is projected: those after it have no say."""

@@ -11,7 +11,7 @@ import click
 from mmexplain.cli import one_line_errors
 
 from .cocoqa import generate
-from .pruning import prune
+from .pruning import MAX_COUNT, MIN_COUNT, prune
 from .question import KINDS, Question, write_questions
 from .sources import read_captions
 
@@ -19,9 +19,11 @@ from .sources import read_captions
 @click.command(help=__doc__)
 @click.argument("captions", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="JSON lines to write.")
-@click.option("--min-count", default=20, show_default=True, type=click.IntRange(1), help="Rarer answers are dropped.")
 @click.option(
-    "--max-count", default=500, show_default=True, type=click.IntRange(1), help="Answers are thinned above it."
+    "--min-count", default=MIN_COUNT, show_default=True, type=click.IntRange(1), help="Rarer answers are dropped."
+)
+@click.option(
+    "--max-count", default=MAX_COUNT, show_default=True, type=click.IntRange(1), help="Answers are thinned above it."
 )
 @click.option("--seed", default=0, show_default=True, help="Of the thinning.")
 def main(captions: Path, out: Path, min_count: int, max_count: int, seed: int) -> None:

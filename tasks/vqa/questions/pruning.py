@@ -12,8 +12,13 @@ from collections.abc import Sequence
 
 from .question import Question
 
+MIN_COUNT, MAX_COUNT = 20, 500
+"""Those of the questions that the bundled models were taught and scored with."""
 
-def prune(questions: Sequence[Question], min_count: int, max_count: int, seed: int = 0) -> list[Question]:
+
+def prune(
+    questions: Sequence[Question], min_count: int = MIN_COUNT, max_count: int = MAX_COUNT, seed: int = 0
+) -> list[Question]:
     """The questions left, in their order.
 
     In the paper a question whose answer ``a`` has already been taken ``n(a)`` times is taken with probability

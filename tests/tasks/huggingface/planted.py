@@ -3,7 +3,7 @@ is then edited so that nothing but this token has a say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,8 +28,22 @@ def changed_at(image: Image.Image, x: int, y: int, radius: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def tower_blocks(model: nn.Module, layer: str) -> list[nn.Module]:
+    """All blocks of the tower that ``layer`` is one of: of all stages, where they are lists in a list."""
+    name = layer.rpartition(".")[0]
+    while isinstance(model.get_submodule(name.rpartition(".")[0]), nn.ModuleList):
+        name = name.rpartition(".")[0]
+    children = model.get_submodule(name).children()
+    return [block for child in children for block in (child if isinstance(child, nn.ModuleList) else [child])]
+
+
+def _last(output: Tensor) -> Tensor:
+    """The same with the channels last; in maps ``[B, C, h, w]`` they come before the places."""
+    return output.movedim(1, -1) if output.ndim == 4 else output
+
+
 @contextmanager
-def blocks_do_nothing(blocks: nn.ModuleList) -> Iterator[None]:
+def blocks_do_nothing(blocks: Sequence[nn.Module]) -> Iterator[None]:
     """The tower's blocks hand on what they are given, so that tokens do not mix."""
     before = [block.forward for block in blocks]
 
@@ -65,22 +79,22 @@ def output_of(module: nn.Module, run: Callable[[], Any]) -> Tensor:
 def tokens_at(module: nn.Module, run: Callable[[Image.Image], Any], image: Image.Image, other: Image.Image) -> Tensor:
     """How much each token of a module's output differs between two photos: ``[N]``, all rows one after the other."""
     one, two = (output_of(module, lambda shown=shown: run(shown)) for shown in (image, other))
-    return (one - two).abs().flatten(0, -2).sum(-1)
+    return _last((one - two).abs()).sum(-1).flatten()
 
 
 @contextmanager
-def only_token(module: nn.Module, number: int) -> Iterator[None]:
-    """The module puts out its token ``number`` (of all rows one after the other), and nothing beside it."""
+def only_token(module: nn.Module, number: int, *, each: bool = False) -> Iterator[None]:
+    """The module puts out its token ``number`` (of all rows one after the other, or of each), and nothing beside it."""
     before = module.forward
 
     def run(*args: Any, **kwargs: Any) -> Any:
         output = before(*args, **kwargs)
         value = first_tensor(output)
         assert value is not None
-        flat = value.reshape(-1, value.shape[-1])
-        mask = torch.zeros(len(flat), 1, dtype=flat.dtype)
+        places = _last(value).shape[1 if each else 0 : -1]
+        mask = torch.zeros(places.numel(), dtype=value.dtype)
         mask[number] = 1.0
-        return replace_tensor(output, value, (flat * mask).view_as(value))
+        return replace_tensor(output, value, value * mask.view(places).unsqueeze(-3 if value.ndim == 4 else -1))
 
     module.forward = run  # type: ignore[method-assign]
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,39 +9,15 @@ import torch
 
 import mmexplain
 from mmexplain.methods.text import TEXT_METHODS
+from mmexplain.tasks.huggingface.speakers.image_text import ImageTextSpeaker
 from mmexplain.tasks.huggingface.speaking import Speaking
-from tests.tasks.huggingface.planted import blocks_do_nothing, changed_at, only_token, photo, tokens_at
+from tests.tasks.huggingface.planted import blocks_do_nothing, changed_at, only_token, photo, tokens_at, tower_blocks
 from tests.tasks.huggingface.tiny_speakers import MAKERS
 
 CAPTION = "a dog with two balls"
 SIZES = {"wide": (240, 100), "tall": (90, 260), "square": (120, 120)}
-IMAGE_TEXT = [family for family in MAKERS if family not in ("blip",)]
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Family → the folder of a tiny checkpoint, made once."""
-
-    @cache
-    def made(family: str) -> Path:
-        folder = tmp_path_factory.mktemp(family)
-        MAKERS[family](folder)
-        assert sum(file.stat().st_size for file in folder.rglob("*")) < 5e6
-        return folder
-
-    return made
-
-
-@pytest.fixture(scope="session")
-def captioner(folders: Any) -> Any:
-    """Family → the captioner that its checkpoint makes."""
-    return cache(lambda family: mmexplain.load(f"hf:{folders(family)}", "caption", "cpu"))
-
-
-@pytest.fixture(scope="session")
-def answerer(folders: Any) -> Any:
-    """Family → the model that answers questions."""
-    return cache(lambda family: mmexplain.load(f"hf:{folders(family)}", "vqa", "cpu"))
+ANSWERING = [family for family in MAKERS if family not in ("blip", "florence2")]
+"""Families that answer questions in words of their own."""
 
 
 families = pytest.mark.parametrize("family", MAKERS)
@@ -107,9 +81,9 @@ def test_planted_evidence_is_found_where_it_is(family: str, shape: str, captione
     speaker = task.speaker
     width, height = SIZES[shape]
     image = photo(width, height)
-    blocks = speaker.model.get_submodule(speaker.layer().rpartition(".")[0])
+    blocks = tower_blocks(speaker.model, speaker.layer())
     layers = [speaker.layer()]
-    if family in IMAGE_TEXT:
+    if isinstance(speaker, ImageTextSpeaker):
         layers += [speaker.projector, f"{speaker.text}.layers.0"]
 
     def run(shown: Any) -> Any:
@@ -206,7 +180,7 @@ def test_a_contrast_is_the_difference_of_two_captions(family: str, captioner: An
     assert own - float(other.scores[0]) == pytest.approx(contrast, abs=1e-4)
 
 
-@pytest.mark.parametrize("family", IMAGE_TEXT)
+@pytest.mark.parametrize("family", ANSWERING)
 def test_forced_answers_cost_what_they_cost_alone(family: str, answerer: Any) -> None:
     """Answers of unlike length in one pass: each as if it had been asked for alone."""
     task, image = answerer(family), photo(*SIZES["wide"])
@@ -223,12 +197,36 @@ def test_forced_answers_cost_what_they_cost_alone(family: str, answerer: Any) ->
         assert float(divided) == pytest.approx(float(total) / len(target.ids), rel=1e-4)
 
 
-@pytest.mark.parametrize("family", IMAGE_TEXT)
+@pytest.mark.parametrize("family", ANSWERING)
 def test_words_of_the_question(family: str, answerer: Any) -> None:
     found = answerer(family).explain(photo(*SIZES["square"]), "what color is the ball?", ["red"], top=0, text="all")
     assert found.words == ["what", "color", "is", "the", "ball"]
     parts = found.text_maps["integrated-gradients"]
     assert parts.shape == (1, 5) and bool(parts.isfinite().all()) and bool(parts.any())
+
+
+@pytest.mark.parametrize("family", ANSWERING)
+def test_words_of_the_question_for_several_answers(family: str, answerer: Any) -> None:
+    """All answers in one pass, and each as if it had been asked for alone; a contrast has the difference."""
+    task, image, question = answerer(family), photo(*SIZES["square"]), "what color is the ball?"
+    found = task.explain(image, question, ["red", "a green table"], versus=[("red", "blue")], top=0, text="all")
+    one, other = (task.explain(image, question, [answer], top=0, text="all") for answer in ("red", "blue"))
+    for method in found.text_maps:
+        parts, red, blue = found.text_maps[method], one.text_maps[method], other.text_maps[method]
+        assert parts.shape == (3, 5)
+        # Integrated gradients are sums over points on the way, whose number each target has for itself.
+        off = float(red.abs().max() + blue.abs().max()) * (5e-2 if method == "integrated-gradients" else 1e-4)
+        assert torch.allclose(parts[0], red[0], atol=off), method
+        assert torch.allclose(parts[2], red[0] - blue[0], atol=off), method
+
+
+@families
+def test_words_read_before_a_contrast(family: str, captioner: Any) -> None:
+    found = captioner(family).explain(
+        photo(*SIZES["square"]), caption=CAPTION, words="dog", versus={"dog": "cat"}, text="gradient-x-embedding"
+    )
+    parts = found.text_maps["gradient-x-embedding"]
+    assert parts.shape == (2, 5) and bool(parts[:, 0].isfinite().all()) and bool(torch.isnan(parts[:, 1:]).all())
 
 
 @families
@@ -240,3 +238,12 @@ def test_what_cannot_be_done_is_said(family: str, captioner: Any) -> None:
         task.explain(image, caption=" ... ")
     with pytest.raises(mmexplain.InputError, match="unknown score"):
         task.explain(image, caption=CAPTION, score="probability")
+
+
+def test_a_model_that_says_no_word_is_explained_as_a_whole(captioner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, image = captioner("llava"), photo(*SIZES["square"])
+    dots = task.speaker.tokens("..!")
+    monkeypatch.setattr(task.speaker, "generate", lambda *_: dots)
+    with pytest.raises(mmexplain.TargetError, match=r"'\.\.!', holds no word; explain it as a whole"):
+        task.explain(image)
+    assert [target.kind for target in task.explain(image, whole=True).targets] == ["caption"]

@@ -118,7 +118,7 @@ def _qwen(folder: Path, kind: Any, model: Any, processor: Any, tower: dict[str, 
         },
         # It normalises keys and queries too: scores jump where a word's embedding leaves zero, the sooner the smaller
         # this number, and integrated gradients would need thousands of steps there.
-        **({"head_dim": 16, "rms_norm_eps": 0.001} if deep else {}),
+        **({"head_dim": 16, "rms_norm_eps": 0.1} if deep else {}),
     }
     config = kind(
         text_config=text,

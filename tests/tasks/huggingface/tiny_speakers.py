@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
-from tests.tasks.huggingface import tiny_anyres
+from tests.tasks.huggingface import tiny_anyres, tiny_idefics, tiny_tasked
 
 WORDS = [
     "a",
@@ -99,7 +99,7 @@ def shake(model: Any, seed: int = 0) -> Any:
     return model.eval()
 
 
-def blip(folder: Path) -> None:
+def blip(folder: Path, width: int = 32, layers: int = 2) -> None:
     """BLIP: 4 × 4 patches."""
     from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
@@ -107,19 +107,19 @@ def blip(folder: Path) -> None:
     vocabulary = tokenizer.get_vocab()
     config = BlipConfig(
         vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
+            "hidden_size": width,
+            "intermediate_size": 2 * width,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "image_size": 32,
             "patch_size": 8,
         },
         text_config={
             "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "encoder_hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
+            "hidden_size": width,
+            "encoder_hidden_size": width,
+            "intermediate_size": 2 * width,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "max_position_embeddings": 40,
             "bos_token_id": vocabulary["[DEC]"],
@@ -144,7 +144,7 @@ LLAVA_TEMPLATE = (
 )
 
 
-def llava(folder: Path) -> None:
+def llava(folder: Path, width: int = 32, layers: int = 2) -> None:
     """LLaVA 1.5: 4 × 4 patches of a square cut out at the centre."""
     from transformers import (
         CLIPImageProcessor,
@@ -165,15 +165,15 @@ def llava(folder: Path) -> None:
     )
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=3,
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=1 + layers,
             num_attention_heads=4,
             image_size=56,
             patch_size=14,
             projection_dim=32,
         ),
-        text_config=llama(tokenizer),
+        text_config=llama(tokenizer, width + 16, layers),
         image_token_index=tokenizer.image_token_id,
         image_seq_length=16,
         vision_feature_layer=-2,
@@ -182,15 +182,15 @@ def llava(folder: Path) -> None:
     _save(shake(LlavaForConditionalGeneration(config)), processor, folder)
 
 
-def llama(tokenizer: Any) -> Any:
-    """A language model of two layers."""
+def llama(tokenizer: Any, width: int = 48, layers: int = 2) -> Any:
+    """A small language model."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         bos_token_id=tokenizer.bos_token_id,
@@ -204,5 +204,11 @@ def _save(model: Any, processor: Any, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-MAKERS: dict[str, Callable[[Path], None]] = {"blip": blip, "llava": llava, **tiny_anyres.MAKERS}
+MAKERS: dict[str, Callable[..., None]] = {
+    "blip": blip,
+    "llava": llava,
+    **tiny_anyres.MAKERS,
+    **tiny_idefics.MAKERS,
+    **tiny_tasked.MAKERS,
+}
 """Family → what saves a tiny model of it into a folder."""

@@ -1,0 +1,123 @@
+"""What ``protocols.py`` measures: models, data, methods, and what the papers report beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+RESNET50 = "ResNet-50 (Keras)"
+EFFICIENTNET = "efficientnet-lite0"
+CAPTIONER = "show-attend-tell"
+I3D = "i3d-kinetics400"
+VQA = ("deeper-lstm-norm-i", "hierarchical-coattention")
+
+LAYER_METHODS = ("gradcam", "gradcam++", "gradcam++-normalized", "hirescam", "layercam", "xgradcam", "eigencam")
+ABLATIONS = ("gradcam-no-relu", "gradcam-absolute", "gradcam-max", "gradcam-guided-relu", "gradcam-deconv-relu")
+WORDS = ("gradcam", "gradcam++", "layercam", "hirescam", "attention")
+FIVE = ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam")
+MASKS = ("drop", "increase", "win")
+PIXELS = ("guided-gradcam", "guided-backprop", "c-mwp")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One table.
+
+    Attributes:
+        protocol: by name.
+        model: as for ``mmexplain.load``, or :data:`RESNET50`.
+        data: below ``--data``.
+        methods: that are measured.
+        limit: items at most.
+        options: of the protocol.
+        shown: label → its values whose lines stand in RESULTS.md; the file of the whole table has all.
+    """
+
+    protocol: str
+    model: str
+    data: str
+    methods: Sequence[str]
+    limit: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shown: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of its folder, and of the file of its whole table."""
+        model = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in self.model).strip("-")
+        return f"{self.protocol}_{model}"
+
+
+_PHRASES = {"phrase": ("all",)}
+_SUBSETS = {"subset": ("all", "difficult", "top 5, reject below 25%")}
+_AGAINST = {"against": ("", "gradcam")}
+
+RUNS = (
+    Run("grounding", CAPTIONER, "flickr8k", WORDS, options={"captions": 1}, shown=_PHRASES),
+    Run("grounding", "show-and-tell", "flickr8k", WORDS[:-1], options={"captions": 1}, shown=_PHRASES),
+    Run("generated-grounding", CAPTIONER, "coco_mini", WORDS),
+    Run("generated-grounding", "show-and-tell", "coco_mini", WORDS[:-1]),
+    *(Run("answer-grounding", model, "flickr8k", WORDS, shown={"question": ("all",)}) for model in VQA),
+    Run("pointing", EFFICIENTNET, "coco_mini", LAYER_METHODS, shown=_SUBSETS),
+    Run("pointing", RESNET50, "coco_mini", (*LAYER_METHODS, *ABLATIONS), shown=_SUBSETS),
+    Run("localisation", EFFICIENTNET, "coco_mini", LAYER_METHODS),
+    Run("localisation", RESNET50, "coco_mini", (*LAYER_METHODS, *ABLATIONS)),
+    Run(
+        "faithfulness",
+        EFFICIENTNET,
+        "coco_mini",
+        FIVE,
+        limit=40,
+        options={"metrics": (*MASKS, "insertion", "deletion", "correlation")},
+        shown=_AGAINST,
+    ),
+    Run(
+        "faithfulness",
+        RESNET50,
+        "coco_mini",
+        (*FIVE, *PIXELS),
+        limit=30,
+        options={"metrics": (*MASKS, "correlation")},
+        shown=_AGAINST,
+    ),
+    Run("faithfulness", CAPTIONER, "coco_mini", WORDS, limit=80, options={"metrics": MASKS}, shown=_AGAINST),
+    *(
+        Run("faithfulness", model, "daquar", FIVE, limit=60, options={"metrics": MASKS}, shown=_AGAINST)
+        for model in VQA
+    ),
+    Run(
+        "faithfulness",
+        I3D,
+        "samples",
+        ("gradcam", "gradcam++"),
+        options={"metrics": (*MASKS, "deletion"), "steps": 8},
+        shown=_AGAINST,
+    ),
+    Run("human-attention", EFFICIENTNET, "human_attention", ("gradcam", "gradcam++", "guided-gradcam")),
+    Run("human-attention", CAPTIONER, "human_attention", ("gradcam", "gradcam++", "attention")),
+    Run("randomisation", EFFICIENTNET, "coco_mini", ("gradcam", "gradcam++", "layercam", "guided-backprop"), limit=30),
+    Run("randomisation", CAPTIONER, "coco_mini", ("gradcam", "gradcam++", "layercam", "attention"), limit=30),
+    Run("randomisation", VQA[0], "daquar", ("gradcam", "gradcam++", "layercam"), limit=30),
+)
+
+PUBLISHED = {
+    "grounding": "beyond the two papers. A centre guess on Flickr30k Entities is reported at about 49 %, "
+    "caption-guided saliency (CVPR 2017) at about 50 %: other photos, another model; only the distance to the centre "
+    "compares. The ratio inside / outside: 3.27 ± 0.18 for DenseCap's regions (Grad-CAM, IJCV).",
+    "generated-grounding": "Grad-CAM (IJCV text): Show and Tell, 830 words, 80 COCO classes, 1,000 images: 30.0 %. "
+    "Here 159 photos and another model: not comparable in level.",
+    "answer-grounding": "beyond the two papers, whose VQA section shows examples only. The questions are generated "
+    "from captions and boxes, so that answers have boxes.",
+    "pointing": "Grad-CAM on COCO, all/difficult: VGG-16 54.2/49.0, ResNet-50 57.3/52.3, models trained on COCO's "
+    "classes. Here ImageNet classifiers whose classes are matched through WordNet, and 159 photos.",
+    "localisation": "ILSVRC-15 val, error top-1/top-5: VGG-16 56.51/46.41, AlexNet 68.3/56.6, GoogLeNet 60.09/49.34. "
+    "Here COCO photos with many objects: errors are larger, only the order of methods compares.",
+    "faithfulness": "Grad-CAM++ / Grad-CAM, ResNet-50, ImageNet: average drop 28.90/30.36 %, increase 22.16/22.11 %, "
+    "win 60.51/39.49 %; rank correlation with occlusion (VOC07 val, 2,510 photos): Grad-CAM .254, Guided "
+    "Grad-CAM .261, guided backpropagation .168, c-MWP .220. Here other photos and other models.",
+    "human-attention": "VQA-HAT (questions) .136 for Grad-CAM and .623 between people. Here photos were viewed "
+    "freely: not comparable.",
+    "randomisation": "Adebayo et al. 2018: Grad-CAM changes with the weights, guided backpropagation hardly does.",
+}
+"""What the papers report, and what of it compares."""

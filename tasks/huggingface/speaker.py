@@ -121,8 +121,9 @@ class Speaker(ABC):
 
     @property
     def end(self) -> int:
-        """The token that ends a text."""
-        return min(self.ends)
+        """The token that ends a text; of several the tokenizer's own."""
+        own = self.tokenizer.eos_token_id
+        return own if own in self.ends else min(self.ends)
 
     def tokens(self, text: str) -> list[int]:
         """Of a text that follows the prompt, without begin and end."""

@@ -18,7 +18,11 @@ CAPTIONERS: Mapping[str, str] = {
     "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
     "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
+    "LlavaNextForConditionalGeneration": "llava_next:LlavaNext",
     "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
+    "Qwen2VLForConditionalGeneration": "qwen_vl:QwenVL",
+    "Qwen2_5_VLForConditionalGeneration": "qwen_vl:Qwen25VL",
+    "Qwen3VLForConditionalGeneration": "qwen_vl:Qwen3VL",
     "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
     "VisionEncoderDecoderModel": "encoder_decoder:EncoderDecoder",
 }
@@ -31,7 +35,11 @@ ANSWERERS: Mapping[str, str] = {
     "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
     "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
     "LlavaForConditionalGeneration": "llava:Llava",
+    "LlavaNextForConditionalGeneration": "llava_next:LlavaNext",
     "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
+    "Qwen2VLForConditionalGeneration": "qwen_vl:QwenVL",
+    "Qwen2_5_VLForConditionalGeneration": "qwen_vl:Qwen25VL",
+    "Qwen3VLForConditionalGeneration": "qwen_vl:Qwen3VL",
     "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
 }
 """The same for those that answer questions in words of their own."""

@@ -69,7 +69,8 @@ class ImageTextSpeaker(Speaker):
         """By the processor, with its chat template if it has one.
 
         Raises:
-            InputError: a prompt that the processor cannot read, or that holds the token which stands for the photo.
+            InputError: a photo or prompt that the processor cannot take, or a prompt that holds the token which stands
+                for the photo.
         """
         mark = self.tokenizer.convert_ids_to_tokens(self.image_token)
         if mark in prompt:
@@ -78,8 +79,11 @@ class ImageTextSpeaker(Speaker):
             with quiet():
                 made = dict(self.processed(photo, prompt))
         except ValueError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"the processor cannot read the prompt {prompt!r}: {reason:.240}") from error
+            height, width = photo.geometry.original
+            raise InputError(
+                f"{type(self.checkpoint.processor).__name__} cannot take a photo of {width}×{height} pixels with the "
+                f"prompt {prompt!r:.60}: {' '.join(str(error).split()):.200}"
+            ) from error
         made.pop("labels", None)
         tensors = {
             name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)

@@ -116,6 +116,10 @@ def test_planted_evidence_is_found_where_it_is(family: str, shape: str, captione
             rows, columns = strengths.shape[-2:]
             left, top, right, bottom = found.geometry.box
             cell_x, cell_y = (right - left) / columns, (bottom - top) / rows
+            views = task.before(mmexplain.io.load_image(image), speaker.asked).look.views
+            if views.thumbnail is not None:  # the token may be of this view, which is coarser than the mosaic
+                cell_x = max(cell_x, (seen[2] - seen[0]) / views.grid[1])
+                cell_y = max(cell_y, (seen[3] - seen[1]) / views.grid[0])
             for target in range(len(found)):
                 peak = found.geometry.peak(strengths[target])
                 assert peak is not None

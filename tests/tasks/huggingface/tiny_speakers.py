@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
-from tests.tasks.huggingface import tiny_idefics, tiny_tasked
+from tests.tasks.huggingface import tiny_anyres, tiny_idefics, tiny_tasked
 
 WORDS = [
     "a",
@@ -213,6 +213,7 @@ def save(model: Any, processor: Any, folder: Path) -> None:
 MAKERS: dict[str, Callable[..., None]] = {
     "blip": blip,
     "llava": llava,
+    **tiny_anyres.MAKERS,
     **tiny_idefics.MAKERS,
     **tiny_tasked.MAKERS,
 }

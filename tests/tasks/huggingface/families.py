@@ -1,6 +1,6 @@
 """What works for which family of transformers models: tried on tiny checkpoints, and written as the README's table.
 
-    python -m tests.tasks.huggingface.families    # prints the table
+python -m tests.tasks.huggingface.families    # prints the table
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 import mmexplain
 from mmexplain.errors import MMExplainError
-from tests.tasks.huggingface import tiny, tiny_speakers, tiny_video
+from tests.tasks.huggingface import tiny, tiny_queries, tiny_speakers, tiny_video
 from tests.tasks.huggingface.planted import photo
 
 COLUMNS = ("class", "per word", "forced answer", "video", "attention methods", "text side")
@@ -41,10 +41,10 @@ SPEAKERS: Mapping[str, str] = {
     "florence2": "Florence-2",
     "vilt": "ViLT",
     "llava": "LLaVA",
-    "llava-next": "LLaVA-NeXT (tiles)",
-    "qwen2-vl": "Qwen2-VL",
-    "qwen2.5-vl": "Qwen2.5-VL",
-    "qwen3-vl": "Qwen3-VL",
+    "llava_next": "LLaVA-NeXT (tiles)",
+    "qwen2_vl": "Qwen2-VL",
+    "qwen2_5_vl": "Qwen2.5-VL",
+    "qwen3_vl": "Qwen3-VL",
     "idefics3": "Idefics3 (tiles)",
     "smolvlm": "SmolVLM (tiles)",
     "paligemma": "PaliGemma, PaliGemma 2",
@@ -81,7 +81,9 @@ def classifier(kind: str, folder: Path) -> set[str]:
 
 def speaker(family: str, folder: Path) -> set[str]:
     """Columns that work for a model that writes."""
-    tiny_speakers.MAKERS[family](folder)
+    (tiny_speakers.MAKERS | tiny_queries.CAPTIONERS | tiny_queries.ANSWERERS | {"vilt": tiny_queries.vilt})[family](
+        folder
+    )
     image, question, found = photo(120, 80), "what color is the ball", set()
     ways: dict[str, Callable[..., Any]] = {}
     for name, kind in (("per word", "caption"), ("forced answer", "vqa")):
@@ -108,7 +110,7 @@ def video(family: str, folder: Path) -> set[str]:
     task: Any = mmexplain.load(str(tiny_video.save(folder, family)), device="cpu")
     clip = tiny_video.noise()
     found = {"video"} if works(lambda: task.explain(clip, top=1)) else set()
-    if any(works(lambda name=name: task.explain(clip, top=1, methods=[name])) for name in ATTENTION):
+    if any(works(lambda name=name: task.explain(clip, top=1, methods=[name], sampling="dense")) for name in ATTENTION):
         found.add("attention methods")
     return found
 

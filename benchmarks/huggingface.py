@@ -3,8 +3,8 @@
     python benchmarks/huggingface.py
 
 The models are the tests' tiny ones, made as large as --width and --layers say, with random weights. The yardstick is
-what a map of one word costs by hand: the model run once over photo and caption, and the word's log-probability
-differentiated.
+what a map of one word costs by hand: the photo prepared, the model run once over photo and caption, and the word's
+log-probability differentiated.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from common import RESULTS, Others, alternate, describe, machine, save, table, w
 from PIL import Image
 
 import mmexplain
+from mmexplain.io import load_image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -39,12 +40,13 @@ def contenders(family: str, folder: Path, width: int, layers: int) -> tuple[Call
     caption = " ".join(["a man and a dog with a red ball on the street"] * 2)
     words = caption.split()[:WORDS]
     caption = " ".join(words)
-    look = task.on(photo).look
-    ids = torch.cat([look.prompt, torch.tensor([task.speaker.tokens(caption)])], 1)
-    beside = {name: value for name, value in look.arguments.items() if name not in ("input_ids", "attention_mask")}
+    said = torch.tensor([task.speaker.tokens(caption)])
     model = task.model
 
     def by_hand() -> None:
+        look = task.speaker.look(load_image(photo), task.speaker.asked)
+        ids = torch.cat([look.prompt, said], 1)
+        beside = {name: value for name, value in look.arguments.items() if name not in ("input_ids", "attention_mask")}
         model.zero_grad()
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **beside).logits
         logits[0, -2].log_softmax(-1)[ids[0, -1]].backward()
@@ -59,8 +61,8 @@ def contenders(family: str, folder: Path, width: int, layers: int) -> tuple[Call
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=128, help="of the hidden states")
-    parser.add_argument("--layers", type=int, default=4, help="of each part")
+    parser.add_argument("--width", type=int, default=32, help="of the hidden states")
+    parser.add_argument("--layers", type=int, default=2, help="of each part")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, help="threads that torch may use; its own choice if left out")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
@@ -88,8 +90,8 @@ def main() -> None:
             "# Words of transformers models",
             "",
             f"Models of {arguments.layers} layers in each part and {arguments.width} hidden units, random weights. By "
-            "hand: one forward and backward pass of the model for one word, the photo prepared beforehand; explained: "
-            "from the photo to the maps.",
+            "hand: the photo prepared, one forward and backward pass of the model for one word; explained: from the "
+            "photo to the maps.",
             "",
             table(["model", "", "ms (quartiles)", "x by hand (quartiles)"], rows),
             "",

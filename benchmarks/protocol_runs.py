@@ -58,7 +58,7 @@ RUNS = (
     Run("grounding", "show-and-tell", "flickr8k", WORDS[:-1], options={"captions": 1}, shown=_PHRASES),
     Run("generated-grounding", CAPTIONER, "coco_mini", WORDS),
     Run("generated-grounding", "show-and-tell", "coco_mini", WORDS[:-1]),
-    *(Run("answer-grounding", model, "flickr8k", WORDS, shown={"question": ("all",)}) for model in VQA),
+    *(Run("answer-grounding", model, "flickr8k", WORDS[:-1], shown={"question": ("all",)}) for model in VQA),
     Run("pointing", EFFICIENTNET, "coco_mini", LAYER_METHODS, shown=_SUBSETS),
     Run("pointing", RESNET50, "coco_mini", (*LAYER_METHODS, *ABLATIONS), shown=_SUBSETS),
     Run("localisation", EFFICIENTNET, "coco_mini", LAYER_METHODS),

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmexplain.evaluate.captions import CaptionedPhotos, Given
+from mmexplain.evaluate.fingerprint import settings_of
 from mmexplain.evaluate.grounding import WordGrounding
 from mmexplain.evaluate.grounding_rows import Maps, Named, centre_row, random_row
 from mmexplain.evaluate.intervals import Mean, mean
@@ -206,8 +207,9 @@ def measured(
     protocol = Remedies(task, data / "flickr8k", methods, split=split, captions=1, remedies=remedies)
     folder = work / f"{protocol.name}_{split}"
     run(protocol, folder, limit, progress)
-    with Store(folder / ROWS, protocol.settings()) as store:
-        return [(item.key, row) for item in protocol.items()[:limit] for row in store.rows[item.key]]
+    items = protocol.items()
+    with Store(folder / ROWS, settings_of(protocol, items), protocol.metrics) as store:
+        return [(item.key, row) for item in items[:limit] for row in store.rows[item.key]]
 
 
 def by_method(rows: Rows) -> dict[str, Rows]:

@@ -104,7 +104,7 @@ class Faithfulness(Protocol):
 
     def settings(self) -> Mapping[str, Any]:
         """All that was asked for."""
-        return {"model": self.task.model_id, "data": self.data.resolve().name, **asdict(self.options)}
+        return {"model": self.task.model_id, **asdict(self.options)}
 
     def items(self) -> Sequence[Item]:
         """The files of the folder, or its questions."""

@@ -29,8 +29,8 @@ def run(
         progress: told how many items of how many are done; those that were stored count.
 
     Raises:
-        InputError: the data cannot be read, ``out`` cannot be written or holds results of other settings, data or weights, or
-            no item could be measured.
+        InputError: the data cannot be read, ``out`` cannot be written or holds results of other settings, data or
+            weights, or no item could be measured.
     """
     started = time.perf_counter()
     folder = None if out is None else Path(out)

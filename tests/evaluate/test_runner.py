@@ -14,6 +14,7 @@ import pytest
 from mmexplain.errors import InputError
 from mmexplain.evaluate import Item, Metric, Protocol, Row, run
 from mmexplain.evaluate.intervals import mean
+from mmexplain.evaluate.store import Store
 
 
 class Numbers(Protocol):
@@ -83,6 +84,62 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("something else\n")
     with pytest.raises(InputError, match="is not a file of results"):
         run(Numbers({"a": [1]}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\xff\xfe\x00",
+        b"[1, 2]",
+        b"7",
+        b"null",
+        b'{"item": "b"}',
+        b'{"item": "b", "rows": {}}',
+        b'{"item": "b", "rows": ["text"]}',
+        b'{"item": 7, "rows": []}',
+        b'{"item": "b", "rows": [{"method": "once", "value": "many"}]}',
+        b'{"item": "b", "rows": [{"method": "once", "value": [1]}]}',
+        b'{"item": "b", "rows": [{"method": "once", "value": NaN}]}',
+        b"[" * 100_000,
+    ],
+)
+def test_damaged_rows_are_measured_again(tmp_path: Path, damage: bytes) -> None:
+    numbers = {"a": [1], "b": [2], "c": [3]}
+    wanted = run(Numbers(numbers), tmp_path)
+    path = tmp_path / "rows.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([*lines[:2], damage, *lines[3:]]))
+    again = Numbers(numbers)
+    assert run(again, tmp_path).lines == wanted.lines and again.measured == ["b"]
+    assert sorted(path.read_bytes().split(b"\n")) == sorted(lines)
+
+
+def test_a_row_without_the_label_that_its_mean_is_taken_within_is_measured_again(tmp_path: Path) -> None:
+    metric = Metric("value", "value", within="class")
+    path = tmp_path / "rows.jsonl"
+    with Store(path, {}, [metric]) as store:
+        store.add("a", [{"value": 1.0, "class": "dog"}, {"other": 2}])
+        store.add("b", [{"value": 1.0}])
+    with Store(path, {}, [metric]) as store:
+        assert list(store.rows) == ["a"]
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[]", b"3", b'{"settings": 3}', b"{}", b"\n", b"[" * 100_000])
+def test_a_file_that_is_no_file_of_results_is_told_and_kept(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(text)
+    with pytest.raises(InputError, match="is not a file of results; choose another --out"):
+        run(Numbers({"a": [1]}), tmp_path)
+    assert (tmp_path / "rows.jsonl").read_bytes() == text
+
+
+def test_rows_of_other_data_are_not_mixed_and_a_limit_may_be_raised(tmp_path: Path) -> None:
+    numbers = {key: [number] for number, key in enumerate("abcd")}
+    run(Numbers(numbers), tmp_path, limit=1)
+    further = Numbers(numbers)
+    assert run(further, tmp_path, limit=3).items == 3 and further.measured == ["b", "c"]
+    for other in ({**numbers, "e": [1]}, {**numbers, "d": [30]}, {"a": [0]}):
+        with pytest.raises(InputError, match=r"other settings \(data\): choose another --out"):
+            run(Numbers(other), tmp_path, limit=1)
 
 
 def test_what_is_written(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def read_human_attention(folder: Path) -> Sequence[Attended]:
             photo = _existing(folder / "images" / record["file"])
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
-                f"line {number} of {str(folder / ANNOTATIONS)!r} is no photo with maps: 'file' in images/ and 'maps' {{kind: file in maps/}}"
+                f"line {number} of {str(folder / ANNOTATIONS)!r} is no photo with maps: "
+                "'file' in images/ and 'maps' {kind: file in maps/}"
             ) from None
         found.append(Attended(photo.stem, photo, maps, {kind: held for kind, held in points.items() if held}))
     return found

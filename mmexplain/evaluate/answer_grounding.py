@@ -177,7 +177,8 @@ class AnswerGrounding(Protocol):
         return [(found, own == item.right) for found, own, item in zip(explained, said, questions, strict=True)]
 
     def _logits(self, features: Tensor, context: dict[str, Tensor]) -> Tensor:
-        return self.task.outcomes(self.task.decode(features, context)).float().cpu()
+        logits: Tensor = self.task.outcomes(self.task.decode(features, context))
+        return logits.float().cpu()
 
     def _rows(self, explanation: Explanation, photo: Photo, question: Pointed, right: bool) -> list[Row]:
         thing = Thing.within(photo, question.boxes["strict"], explanation.geometry.original)

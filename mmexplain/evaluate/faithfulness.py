@@ -169,7 +169,7 @@ class Faithfulness(Protocol):
             asked = [[content.question for content in contents]]
         else:
             inputs = [load_image(path) for path in contents]
-        explain: Any = self.task.explain  # type: ignore[attr-defined]
+        explain: Any = self.task.explain
         explanations: list[Explanation] = explain(inputs, *asked, seed=self.options.seed, **options)
         if any(explanation.probabilities is None for explanation in explanations):
             raise InputError(f"faithfulness is measured in probabilities, and {self.task.model_id!r} puts out none")

@@ -123,6 +123,16 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(
     assert "no space left" in refusal("evaluate", "pointing", *arguments, tmp_path / "out")
 
 
+def test_data_of_another_layout_is_told_which_one_is_wanted(
+    data: Path, photo: Path, classifier: str, answerer: str
+) -> None:
+    base = ("evaluate", "human-attention", "--data")
+    told = refusal(*base, photo.parent, "--model", classifier)
+    assert "annotations.jsonl with 'file' and 'maps' on each line, beside images/ and maps/" in told
+    assert "'maps' {kind: file in maps/}" in refusal(*base, data, "--model", classifier), "boxes are no maps"
+    assert "no questions (*questions*.json) as VQA-HAT's layout has" in refusal(*base, data, "--model", answerer)
+
+
 def test_an_unknown_protocol_is_told_without_torch(data: Path) -> None:
     code = (
         "import sys\n"
@@ -169,7 +179,7 @@ def test_values_have_the_types_of_the_constructor(protocol: str, texts: list[str
 
 @pytest.mark.parametrize("text", ["steps=1.5", "steps=", "samples=none", "metrics"])
 def test_values_of_other_types_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="is wanted|NAME=VALUE"):
+    with pytest.raises(InputError, match=r"is wanted|NAME=VALUE"):
         chosen(get("faithfulness"), [text])
 
 

@@ -245,6 +245,9 @@ def test_two_models(data: Path, classifier: str) -> None:
     arguments = ("evaluate", "data-randomisation", "--data", data, "--model", classifier)
     found = record(*arguments, "--against", classifier, "--limit", 1)
     assert found["settings"]["against"] == found["settings"]["model"] == classifier
+    assert (
+        found["settings"]["weights against"] == found["settings"]["weights"] and len(found["settings"]["weights"]) == 8
+    )
     (line,) = found["lines"]
     assert all(line["means"][name]["value"] == pytest.approx(1) for name in ("signed", "absolute", "ssim", "hog"))
     assert "compares two models: name the other with --against" in refusal(*arguments)

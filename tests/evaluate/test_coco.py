@@ -55,12 +55,12 @@ def test_the_published_layout(tmp_path: Path) -> None:
         assert scene.mask("dog")[1:3, 1:5].all() and not scene.mask("dog")[:, 6:].any()
 
 
-def test_an_outline_covers_about_its_area() -> None:
+def test_an_outline_covers_its_area() -> None:
     triangle = Thing("kite", (0, 0, 100, 100), ((0.0, 0.0, 100.0, 0.0, 0.0, 100.0),))
-    assert triangle.mask((100, 100)).sum() == pytest.approx(5000, rel=0.03)
+    assert triangle.mask((100, 100)).sum() == 99 * 100 / 2, "centres on the slanted edge are not held"
     square = Thing("box", (10, 20, 30, 40), ((10.0, 20.0, 30.0, 20.0, 30.0, 40.0, 10.0, 40.0),))
     found = square.mask((50, 50))
-    assert abs(int(found.sum()) - 400) <= 41 and found[20:40, 10:30].all(), "Pillow draws the border too"
+    assert found.sum() == 400 and found[20:40, 10:30].all()
 
 
 def test_a_mask_of_another_size() -> None:

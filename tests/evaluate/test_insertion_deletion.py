@@ -59,7 +59,11 @@ def test_a_good_order_beats_its_reverse() -> None:
 
     def areas(values: torch.Tensor) -> tuple[float, float]:
         gone = exchanged(PHOTO, BLACK, order(values, torch.arange(4)), counts(4, 4)).sum((1, 2, 3)).tolist()
-        come = exchanged(BLACK.expand_as(PHOTO), PHOTO, order(values, torch.arange(4)), counts(4, 4)).sum((1, 2, 3)).tolist()
+        come = (
+            exchanged(BLACK.expand_as(PHOTO), PHOTO, order(values, torch.arange(4)), counts(4, 4))
+            .sum((1, 2, 3))
+            .tolist()
+        )
         return area(gone, shares), area(come, shares)
 
     deletion, insertion = areas(PHOTO[0])

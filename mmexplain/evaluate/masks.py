@@ -1,7 +1,7 @@
 """Things that people marked as bool masks ``[h, w]``: a pixel belongs to what its centre lies in.
 
-Boxes are edges ``(left, top, right, bottom)`` in pixels, where pixel i covers [i, i + 1]. What has an extent but holds no
-pixel's centre stands for the pixel under its middle, so that a thing smaller than a pixel is still there.
+Boxes are edges ``(left, top, right, bottom)`` in pixels, where pixel i covers [i, i + 1]. What has an extent but holds
+no pixel's centre stands for the pixel under its middle, so that a thing smaller than a pixel is still there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def box_mask(box: Box, size: Size) -> Mask:
 
 
 def polygon_mask(outline: Sequence[float], size: Size) -> Mask:
-    """Bool ``[h, w]``: the pixels of a polygon ``(x0, y0, x1, y1, …)``, of one that crosses itself by the even-odd rule.
+    """Bool ``[h, w]``: the pixels of a polygon ``(x0, y0, x1, y1, …)``, by the even-odd rule if it crosses itself.
 
     As in a box, a centre on a left or upper edge belongs to it, one on a right or lower edge does not.
     """

@@ -74,9 +74,9 @@ class Pointing(OnObjects):
         return [
             *super().notes(),
             f"Hit: the maximum lies on an object (mask if given, else box) or nearer than {self._tolerance:g} pixels "
-            "of the file, as TorchRay has it. Published accuracies are means of classes. A flat map is no hit; one that "
-            "is positive nowhere has no energy, and is left out there; one that is not finite is left out. Maps of VOC's and COCO's own classifiers are not comparable with maps of "
-            "ImageNet's labels.",
+            "of the file, as TorchRay has it. Published accuracies are means of classes. A flat map is no hit; one "
+            "that is positive nowhere has no energy, and is left out there; one that is not finite is left out. Maps "
+            "of VOC's and COCO's own classifiers are not comparable with maps of ImageNet's labels.",
             "top 5: the five likeliest classes of the data; a rejected one is right if it is not in the photo. The "
             "paper does not tell its threshold: here it is a share of the strongest of the five maps' maxima.",
         ]

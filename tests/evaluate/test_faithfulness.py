@@ -78,7 +78,8 @@ def test_against_a_loop(folder: Path) -> None:
             assert row["increase"] == float(after > before)
             key = f"{number}.png".encode()
             drawn = torch.randperm(256, generator=torch.Generator().manual_seed(crc32(key))).tolist()
-            ranked = sorted(range(256), key=lambda i, v=values.flatten(), d=drawn: (-float(v[i]), d.index(i)))  # type: ignore[misc]
+            flat = values.flatten().tolist()
+            ranked = [i for _, _, i in sorted((-flat[i], place, i) for place, i in enumerate(drawn))]
             curves: dict[str, list[float]] = {"insertion": [], "deletion": []}
             for count in (0, 64, 128, 192, 256):
                 removed, added = image.clone(), blurred(image).clone()

@@ -128,6 +128,10 @@ class Measurement:
             self._foretold()
         if "sensitivity" in self.options.metrics:
             self._shaken()
+        for case in self.cases:
+            if not bool(case.values.isfinite().any()) or bool(case.values.isinf().any()):
+                undefined = [name for name in (*self.options.metrics, "fall") if name != "win"]
+                case.row.update(dict.fromkeys(undefined, math.nan))
         return [
             [self._storable(row) for row in (*(case.row for case in self._of(owner)), *self._wins(owner))]
             for owner in range(len(self.explanations))
@@ -143,7 +147,8 @@ class Measurement:
             return values
         if not orders(values):
             # Interpolation rounds equal numbers to unequal ones, which would make an order of nothing.
-            return values.flatten()[:1].expand(size.numel()).reshape(size)
+            seen = values[~values.isnan()]
+            return values.new_full(size, float(seen[0]) if seen.numel() and seen.isfinite().all() else math.nan)
         mode = "bilinear" if len(size) == 2 else "trilinear"
         return functional.interpolate(values[None, None], size=size, mode=mode)[0, 0]
 

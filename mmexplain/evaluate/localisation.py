@@ -95,6 +95,8 @@ class Localisation(OnObjects):
             }
             for name in present:
                 heat, boxes = looked.heat(looked.label[name], method), looked.scene.boxes(name, crowds=False)
+                if not boxes.any():
+                    continue
                 found = {f"loc_{delta}": loc(heat, boxes, delta) for delta in DELTAS}
                 yield {
                     "method": method,

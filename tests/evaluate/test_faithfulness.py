@@ -23,6 +23,7 @@ from mmexplain.evaluate.faithfulness import METRICS, Faithfulness
 from mmexplain.evaluate.metrics.insertion_deletion import blurred
 from mmexplain.evaluate.questions import Question, ask, probe_of
 from mmexplain.evaluate.registry import get
+from mmexplain.explanation import Explanation
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.action.task import Action
 from mmexplain.tasks.captioning import CaptionerAdapter, Captioning, WordList
@@ -157,6 +158,22 @@ def test_flat_maps_have_no_order(folder: Path) -> None:
         assert math.isnan(line[name].value) and line[name].undefined == 3
     assert line["infidelity"].value == 0 and line["sensitivity"].value == 0
     assert result.lines[2].labels["against"] == "gradcam++" and result.lines[2].means["win"].value == 0.5
+
+
+def test_maps_that_are_infinite_are_undefined(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Explanation.map
+
+    def with_infinity(self: Explanation, *target: Any, method: str | None = None, **options: Any) -> Tensor:
+        found = own(self, *target, method=method, **options)
+        return found.index_fill(0, torch.tensor([0]), math.inf) if method == "gradcam" else found
+
+    monkeypatch.setattr(Explanation, "map", with_infinity)
+    metrics = [metric.name for metric in METRICS if metric.name != "correlation"]
+    options: dict[str, Any] = {"metrics": metrics, "steps": 3, "samples": 10}
+    (rows,) = rows_of(Faithfulness(classifier(), folder, ["gradcam", "gradcam++"], **options), 0)
+    for row in rows:
+        numbers = {row[name] for name in metrics if name in row}
+        assert (numbers == {None}) == (row["method"] == "gradcam" or row["against"] == "gradcam")
 
 
 class Tiny(CaptionerAdapter):

@@ -33,7 +33,7 @@ from mmexplain.evaluate.fingerprint import settings_of
 from mmexplain.evaluate.grounding import WordGrounding
 from mmexplain.evaluate.grounding_rows import Maps, Named, centre_row, random_row
 from mmexplain.evaluate.intervals import Mean, mean
-from mmexplain.evaluate.metrics.grounding import hit
+from mmexplain.evaluate.metrics.pointing import hit
 from mmexplain.evaluate.protocol import Progress, Row
 from mmexplain.evaluate.runner import ROWS, run
 from mmexplain.evaluate.store import Store
@@ -183,7 +183,7 @@ class Remedies(WordGrounding):
         if key is not None and not row["pointing"]:
             peak = explanation.peak(word.target, key.layer, key.method)
             named = [other.thing.mask for other in words if other.identity != word.identity]
-            elsewhere = max((hit(peak, mask) for mask in named), default=0.0)
+            elsewhere = max((hit(peak, mask.numpy()) for mask in named), default=0.0)
         return {
             **row,
             "phrase": word.kind,

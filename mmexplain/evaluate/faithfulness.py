@@ -126,12 +126,19 @@ class Faithfulness(Protocol):
         if {"insertion", "deletion"} & set(wanted):
             notes.append(
                 f"Insertion and deletion (Petsiuk et al., 2018) in {steps} steps (published: one for every 224 "
-                "pixels of 224 × 224); equal pixels in reading order."
+                "pixels of 224 × 224). The authors' code deletes to the mean colour and blurs with zeros beyond the "
+                "border; here pixels go to black, and the border goes on. Both cut the blur's Gaussian of 5 pixels to "
+                "11."
             )
         if "road" in wanted:
             notes.append(
                 "ROAD (Rong et al., 2022): mean over the percentiles 20, 30, … 90 of half the difference between least "
                 "and most relevant first."
+            )
+        if {"insertion", "deletion", "road"} & set(wanted):
+            notes.append(
+                "Equal pixels, such as all that a ReLU made zero, go in a random order that is the same for all "
+                "methods of an item; flat maps have no order and are undefined."
             )
         if "correlation" in wanted:
             notes.append("Occlusion: a grey patch of 35 pixels, Spearman on the grid of the map.")

@@ -54,6 +54,10 @@ class Looked:
         found: NDArray[np.float32] = self.explanation.geometry.to_original(positive).cpu().numpy()
         return found
 
+    def finite(self, label: int, method: str) -> bool:
+        """Whether the map is: one that is not says nothing that could be measured."""
+        return bool(self.values(label, method).isfinite().all())
+
     def peak(self, label: int, method: str) -> tuple[int, ...] | None:
         """``(x, y)`` of the map's maximum; None for a flat map."""
         return self.explanation.peak(self.targets[label], None, method)

@@ -144,8 +144,8 @@ def test_rows_by_hand(folder: Path) -> None:
     # Its attention lies on the first quarter whatever is asked.
     assert [row["pointing"] for row in (*of(first, "attention"), *of(second, "attention"))] == [0, 0, 1]
     assert [row["pointing"] for row in of(first, "random")] == [1 / 4, 1 / 2]
-    wide = (32 + 7.5) / 64
-    assert of(second, "random")[0]["pointing_15px"] == pytest.approx(wide**2, abs=0.01)
+    # 15 px there are 7.5 here: 7 more rows and columns, and in the corner the 37 of a, b ≥ 1 with a² + b² < 7.5².
+    assert of(second, "random")[0]["pointing_15px"] == (32 * 32 + 2 * 7 * 32 + 37) / 64**2
     assert len(of(first, "gradcam", "object")) == 2 and len(of(second, "gradcam", "location")) == 1
     assert len(of(first, "gradcam", "answered right")) == 1 and not of(second, "gradcam", "answered right")
 

@@ -13,12 +13,13 @@ from scipy import stats
 from torch import Tensor, nn
 
 from mmexplain.errors import InputError, ModelError
-from mmexplain.evaluate import run
+from mmexplain.evaluate import run, together
 from mmexplain.evaluate.data_randomisation import DataRandomisation
 from mmexplain.evaluate.layer_randomisation import LayerRandomisation
 from mmexplain.evaluate.metrics.structure import hog_similarity, ssim
 from mmexplain.evaluate.randomisation import Verdict, compare, quick, similarities
 from mmexplain.evaluate.weights import RandomWeights
+from mmexplain.io import load_image
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification import Classifier
 from mmexplain.tasks.registry import load
@@ -356,6 +357,68 @@ def test_maps_of_two_models(tmp_path: Path) -> None:
         assert row["hog"] == pytest.approx(hog_similarity(*pair, (64, 64)), abs=1e-5)
     (line, _) = run(DataRandomisation(task, tmp_path, methods, layer="features.2", against=task)).lines
     assert all(found.value == pytest.approx(1) for found in line.means.values()) and len(line.means) == 4
+
+
+def one_by_one(protocol: Any) -> list[list[dict[str, Any]]]:
+    """The rows of each item measured without the others."""
+    return [rows for item in protocol.items() for rows in protocol.measure([item])]
+
+
+def assert_same_rows(protocol: Any) -> None:
+    batched = protocol.measure(protocol.items())
+    for rows, others in zip(batched, one_by_one(protocol), strict=True):
+        for row, other in zip(rows, others, strict=True):
+            assert row.keys() == other.keys()
+            for name, value in row.items():
+                assert value == (pytest.approx(other[name], abs=1e-4) if isinstance(value, float) else other[name])
+
+
+@pytest.mark.parametrize("sizes", [((40, 44), (44, 40), (41, 40)), ((40, 44), (40, 80), (60, 44))])
+def test_photos_in_a_batch_have_the_rows_of_each_alone(tmp_path: Path, sizes: Any, monkeypatch: Any) -> None:
+    for number, size in enumerate(sizes):
+        picture(*size).save(tmp_path / f"{number}.png")
+    torch.manual_seed(3)
+    task, other = task_of(Backwards().eval()), task_of(Backwards().eval())
+    methods = ["input-x-gradient", "gradcam", "smoothgrad(samples=4)", "rise(masks=8)"]
+    loaded: list[Any] = []
+    monkeypatch.setattr(together, "load_image", lambda path: loaded.append(path) or load_image(path))
+    layers = LayerRandomisation(task, tmp_path, methods, layer="body.2", stages=3)
+    layers.measure(layers.items())
+    assert len(loaded) == 3, "each photo is decoded once"
+    assert_same_rows(layers)
+    assert_same_rows(DataRandomisation(task, tmp_path, methods, layer="body.2", against=other))
+
+
+def test_captions_and_questions_in_a_batch(tmp_path: Path, captioner: str, answerer: str) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        picture(60 + 9 * number, 70).rotate(40 * number).save(tmp_path / "images" / f"{number}.png")
+    asked = [("0.png", QUESTION), ("1.png", "red"), ("2.png", "a dog runs")]
+    lines = [{"image": image, "question": question, "split": "test"} for image, question in asked]
+    (tmp_path / "qa.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for model in (captioner, answerer):
+        assert_same_rows(LayerRandomisation(load(model, device="cpu"), tmp_path, ["gradcam"], stages=4))
+
+
+def test_inputs_of_different_sizes_and_unusable_outputs(tmp_path: Path) -> None:
+    """What cannot be done together is done one by one."""
+    for number, width in enumerate((40, 64)):
+        picture(width, 40).save(tmp_path / f"{number}.png")
+    torch.manual_seed(3)
+    task = Classifier(Backwards().eval(), Preprocess(resize=32))
+    assert_same_rows(LayerRandomisation(task, tmp_path, ["input-x-gradient"], modes=["cascading"], stages=3))
+
+    class Breaks(Backwards):
+        """Puts out no numbers for wide bright photos once its head is random."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            broken = x.mean((1, 2, 3)) == x.mean((1, 2, 3)).max()
+            random = not torch.equal(self.head.weight, self.kept)
+            return super().forward(x) + torch.where(broken & random & torch.tensor(len(x) > 1), math.nan, 0.0)[:, None]
+
+    model = Breaks().eval()
+    model.register_buffer("kept", model.head.weight.detach().clone())
+    assert_same_rows(LayerRandomisation(task_of(model), tmp_path, ["input-x-gradient"], modes=["cascading"], stages=3))
 
 
 def test_models_that_cannot_be_compared(tmp_path: Path, answerer: str) -> None:

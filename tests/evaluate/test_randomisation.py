@@ -196,7 +196,7 @@ def test_a_map_that_no_weight_changes_is_found() -> None:
     assert verdict.correlation == pytest.approx(1) and verdict.word == "little" and verdict.undefined == 0
     assert verdict.line() == (
         "input-x-gradient: with random weights the map would correlate 1.00 with this one (rank correlation over "
-        "1 target): it tells little of the model"
+        "1 target; between 1.00 and 1.00 over 3 draws): it tells little of the model"
     )
 
 
@@ -205,7 +205,7 @@ def test_numbers_are_the_rank_correlations_of_the_two_maps() -> None:
     task = task_of(PlainCNN().eval())
     photo = picture(40, 40)
     methods = ["gradcam", "input-x-gradient"]
-    found = {v.method: v for v in quick(task, photo, top=3, methods=methods, layers=["conv1"], weights_seed=4)}
+    found = {v.method: v for v in quick(task, photo, top=3, methods=methods, layers=["conv1"], weights_seed=4, draws=1)}
     weights = RandomWeights(task, 4)
     weights.randomise(weights.layers)
     one = task.explain(photo, top=3, methods=methods, layers=["conv1"])
@@ -218,6 +218,29 @@ def test_numbers_are_the_rank_correlations_of_the_two_maps() -> None:
         assert found[method].signed == pytest.approx(signed, abs=1e-5)
         absolute = sum(stats.spearmanr(a.abs(), b.abs()).statistic for a, b in kept) / len(kept)
         assert found[method].absolute == pytest.approx(absolute, abs=1e-5)
+
+
+def test_a_verdict_is_over_several_draws() -> None:
+    torch.manual_seed(0)
+    task, photo = task_of(PlainCNN().eval()), picture(40, 40)
+    options: dict[str, Any] = {"methods": ["input-x-gradient"], "top": 2}
+    (verdict,) = quick(task, photo, weights_seed=5, **options)
+    alone = [quick(task, photo, weights_seed=seed, draws=1, **options)[0] for seed in (5, 6, 7)]
+    signed = [one.signed for one in alone]
+    assert len(set(signed)) == 3 and verdict.drawn == tuple((one.signed, one.absolute) for one in alone)
+    assert verdict.signed == pytest.approx(sum(signed) / 3) and verdict.targets == 2
+    own = signed if verdict.signed >= verdict.absolute else [one.absolute for one in alone]
+    assert verdict.spread == (min(own), max(own), 3)
+    assert f"between {min(own):.2f} and {max(own):.2f} over 3 draws" in verdict.line()
+    assert "draws" not in alone[0].line()
+    with pytest.raises(InputError, match="draws=0: compare with 1 random model or more"):
+        quick(task, photo, draws=0)
+
+
+def test_draws_whose_maps_are_flat_do_not_count() -> None:
+    verdict = Verdict("l", "gradcam", "gradcam", 0.1, 0.3, 2, 0, ((0.0, 0.2), (math.nan, math.nan), (0.2, 0.4)))
+    assert verdict.spread == (0.2, 0.4, 2)
+    assert "of magnitudes over 2 targets; between 0.20 and 0.40 over 2 draws" in verdict.line()
 
 
 @pytest.mark.parametrize(
@@ -243,9 +266,13 @@ def test_maps_that_cannot_be_compared() -> None:
         "correlation": None,
         "signed": None,
         "absolute": None,
+        "low": None,
+        "high": None,
+        "draws": 0,
         "targets": 0,
         "undefined": 3,
         "verdict": "undefined",
+        "says": "with random weights the map is flat, or this one is: nothing to compare",
     }
     explanation = task_of(PlainCNN()).explain(picture(40, 40), layers=["conv1"])
     assert all(math.isnan(found.signed) for found in similarities(explanation, None))

@@ -178,3 +178,91 @@ def test_columns_of_numbers_are_to_the_right() -> None:
         "| Grad-CAM | `gradcam` | 56.5 [1.0, 2.0] |    – |",
         "| no       | `x`       |               – |   +3 |",
     ]
+
+
+def whole_table(text: str) -> list[list[str]]:
+    """Cells of the rows below a table's head."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line]
+
+
+def test_cascading_randomisation_is_a_column_for_each_method() -> None:
+    from protocol_runs import Run
+    from protocol_tables import cascade
+
+    def line(method: str, mode: str, layer: str, value: float) -> Line:
+        labels = {"method": method, "mode": mode, "random layers": layer}
+        return Line(labels, {"signed": Mean(value, value - 0.1, value + 0.1, 9, 4, 0)})
+
+    lines = [line("a", "cascading", "head", 0.5), line("b", "cascading", "head", math.nan)]
+    lines += [line("a", "cascading", "body", 0.25), line("a", "independent", "body", 0.9)]
+    made = result("randomisation", lines=lines, labels=("method", "mode", "random layers"))
+    found = whole_table("\n".join(cascade(made, Run("randomisation", "m", "d", ("a", "b")))))
+    assert found == [
+        ["random layers", "a", "b"],
+        ["head", "0.50 [0.40, 0.60]", "–"],
+        ["body", "0.25 [0.15, 0.35]", "–"],
+    ]
+
+
+def test_ablations_stand_beside_grad_cam() -> None:
+    from protocol_runs import RESNET50
+    from protocol_tables import ablations
+
+    def line(value: float, names: tuple[str, ...], **labels: str) -> Line:
+        return Line(labels, {name: Mean(value, math.nan, math.nan, 9, 4, 0) for name in names})
+
+    boxes = result(
+        "localisation", labels=("method",), lines=[line(0.9, ("error_top1", "error_top5"), method="gradcam")]
+    )
+    boxes = replace(boxes, metrics=(Metric("error_top1", "", True), Metric("error_top5", "", True)))
+    points = [
+        line(value, ("hit", "energy"), subset=subset, method="gradcam-max")
+        for subset, value in (("all", 0.4), ("difficult", 0.3))
+    ]
+    found = {("localisation", RESNET50): boxes, ("pointing", RESNET50): result(lines=points)}
+    text = ablations(found)
+    rows = whole_table(text)
+    assert rows[1] == ["Grad-CAM", "`gradcam`", "90.0", "90.0", "–", "–", "–"]
+    assert rows[4][1:] == ["`gradcam-max`", "–", "–", "40.0", "30.0", "40.0"]
+    assert len(rows) == 7 and "could not be checked" in text
+    assert ablations({("pointing", RESNET50): result()}) == ""
+
+
+def test_the_time_of_an_evaluation_is_told(tmp_path: Path) -> None:
+    from evaluation_time import section
+
+    machine = {"cpu": "abacus", "cores": 1, "threads": 1, "torch": "2", "date": "2020-02-03"}
+    record = {"machine": machine, "photos": 80, "captioning_seconds": [10, 20], "evaluating_seconds": [5, 20]}
+    (tmp_path / "evaluation_time_all.json").write_text(json.dumps(record))
+    text = section(tmp_path, tmp_path)
+    assert "Captioning 80 photos with a beam of 3 took 30 s" in text and "25 s: 0.83 × as long (median of" in text
+    assert "2 parts 0.75" in text and "Machine: abacus, 1 cores, 1 threads; torch 2; 2020-02-03." in text
+
+
+def grounded() -> list[tuple[str, Row]]:
+    """Ten photos of one word; the method points right in 6, Grad-CAM in 4, the centre in 5."""
+    rows = []
+    for number in range(10):
+        for method, right in (("layercam", 6), ("gradcam", 4), ("attention", 2), ("centre", 5), ("random", 1)):
+            row = {"method": method, "word": "dog", "phrase": "animals", "pointing": float(number < right)}
+            row |= {"elsewhere": float(number == 9), "share": 0.05, "probability": 0.2, "iou": 0.5}
+            rows.append((str(number), row))
+    return rows
+
+
+def test_the_worst_words_and_what_may_explain_them() -> None:
+    import word_grounding
+
+    text = word_grounding.words_table(grounded())
+    assert whole_table(text)[1] == ["dog", "10", "60", "40", "50", "+10", "10", "5.0", "20.0"]
+    assert text.startswith("Of 1 words that come up 8 times or more, 0 are less than 5 points above the centre.")
+    causes = whole_table(word_grounding.causes_table(grounded()))[1:]
+    assert [row[:3] for row in causes] == [
+        ["size: share of the photo", "3 to 10 %", "10"],
+        ["probability of the word", "10 to 50 %", "10"],
+    ]
+    assert [cell.split()[0] for cell in causes[0][3:]] == ["60.0", "20.0", "50.0", "25.0"]
+    remedies = {row[1]: row for row in whole_table(word_grounding.remedies_table(grounded()))}
+    assert remedies["gradcam"][0] == "method" and remedies["gradcam"][3].split()[0] == "-20.0"
+    assert remedies["gradcam"][7] == "0.500" and remedies["centre"][2].split()[0] == "50.0"

@@ -23,8 +23,9 @@ from typing import Any, ClassVar
 
 import rich.progress
 import torch
-from common import table
+from common import positive, table
 from PIL import ImageOps
+from saved import run_or_keep
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,7 +36,7 @@ from mmexplain.evaluate.grounding_rows import Maps, Named, centre_row, random_ro
 from mmexplain.evaluate.intervals import Mean, mean
 from mmexplain.evaluate.metrics.pointing import hit
 from mmexplain.evaluate.protocol import Progress, Row
-from mmexplain.evaluate.runner import ROWS, run
+from mmexplain.evaluate.runner import ROWS
 from mmexplain.evaluate.store import Store
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.io import load_image
@@ -206,7 +207,7 @@ def measured(
     task = load(MODEL, device="cpu")
     protocol = Remedies(task, data / "flickr8k", methods, split=split, captions=1, remedies=remedies)
     folder = work / f"{protocol.name}_{split}"
-    run(protocol, folder, limit, progress)
+    run_or_keep(protocol, folder, limit, progress)
     items = protocol.items()
     with Store(folder / ROWS, settings_of(protocol, items), protocol.metrics) as store:
         return [(item.key, row) for item in items[:limit] for row in store.rows[item.key]]
@@ -373,7 +374,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("MMEXPLAIN_DATA"), help="default: $MMEXPLAIN_DATA")
     parser.add_argument("--work", type=Path, default=Path("protocols-work"), help="folder for measured rows")
-    parser.add_argument("--limit", type=int, help="photos of each split at most")
+    parser.add_argument("--limit", type=positive, help="photos of each split at most")
     parser.add_argument("--out", type=Path, help="file for the section; printed if left out")
     arguments = parser.parse_args()
     if arguments.data is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
 import platform
 import random
+import re
 import statistics
 import sys
 import time
@@ -191,19 +193,36 @@ def _status(name: str) -> int:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left and the others to the right."""
+    """A Markdown table; columns of numbers to the right, others to the left, as the first one is.
+
+    A column is one of numbers if some cell starts with one and the others do too, or hold a dash or nothing.
+    """
     columns = [[head, *(row[i] for row in rows)] for i, head in enumerate(header)]
-    widths = [max(map(len, column)) for column in columns]
+    widths = [max(3, *map(len, column)) for column in columns]
+    numbers = [i > 0 and _numeric(column[1:]) for i, column in enumerate(columns)]
 
     def line(cells: Sequence[str]) -> str:
         padded = [
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(cells, widths, numbers, strict=True)
         ]
         return f"| {' | '.join(padded)} |"
 
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    rule = ["-" * (width - 1) + (":" if number else "-") for width, number in zip(widths, numbers, strict=True)]
     return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
+
+
+def _numeric(cells: Sequence[str]) -> bool:
+    held = [cell for cell in cells if cell not in ("", "-", "–", "—")]
+    return bool(held) and all(re.match(r"[(*±+\-−~<>≤≥×]*\s*\.?\d", cell) for cell in held)
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
 
 def save(name: str, record: Mapping[str, Any], markdown: str, out: Path = RESULTS) -> None:

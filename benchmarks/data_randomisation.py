@@ -27,13 +27,13 @@ from object_crops import GROUPS, Crop, load_crops
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from saved import run_or_keep
 from small_cnn import SmallCNN, accuracy, train
 from torch import Tensor
 
 from mmexplain.evaluate.compared import MEASURED, METRICS, similarity_rows
 from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
 from mmexplain.evaluate.result import Result
-from mmexplain.evaluate.runner import run
 from mmexplain.preprocess import Preprocess
 from mmexplain.render.whole import whole
 from mmexplain.tasks.classification import Classifier
@@ -198,7 +198,7 @@ def measured(data: Path, work: Path, plan: Plan) -> tuple[Result, dict[str, dict
     work.mkdir(parents=True, exist_ok=True)
     crops = load_crops(data, plan.groups, plan.side, plan.views, (plan.objects, plan.held_out))
     models, accuracies = trained(plan, crops, work)
-    return run(PermutedLabels(plan, models, crops[1]), work), accuracies
+    return run_or_keep(PermutedLabels(plan, models, crops[1]), work), accuracies
 
 
 def written(result: Result, accuracies: Mapping[str, Mapping[str, float]]) -> str:

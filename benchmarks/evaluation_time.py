@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import describe, machine
+from common import describe, machine, positive
 from protocol_runs import CAPTIONER
 
 from mmexplain.evaluate.captions import CaptionedPhotos
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("MMEXPLAIN_DATA"), help="default: $MMEXPLAIN_DATA")
     parser.add_argument("--work", type=Path, default=Path("protocols-work"), help="keeps the measurement")
-    parser.add_argument("--limit", type=int, help="photos at most")
+    parser.add_argument("--limit", type=positive, help="photos at most")
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("name the folder of data: --data, or the environment variable MMEXPLAIN_DATA")

@@ -23,18 +23,20 @@ from typing import Any, ClassVar
 
 import rich.progress
 import torch
-from common import table
+from common import positive, table
 from PIL import ImageOps
+from saved import run_or_keep
 from torch import Tensor
 from torch.nn import functional
 
 from mmexplain.evaluate.captions import CaptionedPhotos, Given
+from mmexplain.evaluate.fingerprint import settings_of
 from mmexplain.evaluate.grounding import WordGrounding
 from mmexplain.evaluate.grounding_rows import Maps, Named, centre_row, random_row
 from mmexplain.evaluate.intervals import Mean, mean
-from mmexplain.evaluate.metrics.grounding import hit
+from mmexplain.evaluate.metrics.pointing import hit
 from mmexplain.evaluate.protocol import Progress, Row
-from mmexplain.evaluate.runner import ROWS, run
+from mmexplain.evaluate.runner import ROWS
 from mmexplain.evaluate.store import Store
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.io import load_image
@@ -182,7 +184,7 @@ class Remedies(WordGrounding):
         if key is not None and not row["pointing"]:
             peak = explanation.peak(word.target, key.layer, key.method)
             named = [other.thing.mask for other in words if other.identity != word.identity]
-            elsewhere = max((hit(peak, mask) for mask in named), default=0.0)
+            elsewhere = max((hit(peak, mask.numpy()) for mask in named), default=0.0)
         return {
             **row,
             "phrase": word.kind,
@@ -205,9 +207,10 @@ def measured(
     task = load(MODEL, device="cpu")
     protocol = Remedies(task, data / "flickr8k", methods, split=split, captions=1, remedies=remedies)
     folder = work / f"{protocol.name}_{split}"
-    run(protocol, folder, limit, progress)
-    with Store(folder / ROWS, protocol.settings()) as store:
-        return [(item.key, row) for item in protocol.items()[:limit] for row in store.rows[item.key]]
+    run_or_keep(protocol, folder, limit, progress)
+    items = protocol.items()
+    with Store(folder / ROWS, settings_of(protocol, items), protocol.metrics) as store:
+        return [(item.key, row) for item in items[:limit] for row in store.rows[item.key]]
 
 
 def by_method(rows: Rows) -> dict[str, Rows]:
@@ -371,7 +374,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("MMEXPLAIN_DATA"), help="default: $MMEXPLAIN_DATA")
     parser.add_argument("--work", type=Path, default=Path("protocols-work"), help="folder for measured rows")
-    parser.add_argument("--limit", type=int, help="photos of each split at most")
+    parser.add_argument("--limit", type=positive, help="photos of each split at most")
     parser.add_argument("--out", type=Path, help="file for the section; printed if left out")
     arguments = parser.parse_args()
     if arguments.data is None:

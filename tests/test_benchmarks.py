@@ -108,7 +108,16 @@ def test_a_protocol_is_written_up(tmp_path, data_dir):
     script("protocols.py", *options, "--out", str(out))
     text = out.read_text()
     assert "## " in text and "`efficientnet-lite0`" in text and "*Published:* Grad-CAM on COCO" in text
-    assert "| gradcam |" in text and "grounding" not in text
+    # Two photos were measured; a run that was not is told to be missing, and has no section.
+    row = next(line for line in text.splitlines() if line.startswith("| all ") and "| gradcam " in line)
+    assert all(cell.strip()[0].isdigit() for cell in row.strip("|").split("|")[2:])
+    assert text.count("*2 items. Settings: ") == text.count("### `efficientnet-lite0`") - 1 >= 1
+    assert "- grounding, `show-attend-tell`: not measured yet" in text and "## Word grounding" not in text
+    record = json.loads((tmp_path / "work" / "pointing_efficientnet-lite0" / "result.json").read_text())
+    assert f"Measured on {record['made']['machine']}" in text and f"{record['made']['date']}." in text
+    # What is in the folder is on the page, whatever is measured now.
+    script("protocols.py", *options[:3], "localisation", *options[4:], "--out", str(out))
+    assert row in out.read_text() and "error" in out.read_text()
 
 
 def test_maps_of_models_with_permuted_labels(tmp_path, data_dir):

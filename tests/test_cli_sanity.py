@@ -37,12 +37,28 @@ def test_a_line_for_each_method(call: list[Any]) -> None:
 def test_the_record_has_an_entry(call: list[Any], tmp_path: Path) -> None:
     found = record(*call, "--sanity", "--out", tmp_path / "maps.safetensors")
     (entry,) = found["sanity"]
-    assert set(entry) == {"layer", "method", "correlation", "signed", "absolute", "targets", "undefined", "verdict"}
+    numbers = {"correlation", "low", "high", "signed", "absolute", "targets", "undefined", "draws"}
+    assert set(entry) == {"layer", "method", "verdict", "says"} | numbers
+    assert entry["draws"] == 0 or entry["low"] <= entry["correlation"] <= entry["high"]
     assert entry["targets"] + entry["undefined"] == len(found["targets"])
     assert entry["verdict"] in ("little", "partly", "depends", "undefined")
     assert (entry["correlation"] is None) == (entry["verdict"] == "undefined")
     assert Explanation.load(tmp_path / "maps.safetensors").provenance["sanity"] == [entry]
     assert "sanity" not in record(*call)
+
+
+def test_the_report_shows_the_verdicts(call: list[Any], tmp_path: Path) -> None:
+    found = record(*call, "--method", "gradcam", "--method", "gradcam++", "--sanity", "--out", tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    readout = page.index('class="readout"')
+    for entry in found["sanity"]:
+        verdict, method = entry["verdict"], entry["method"]
+        shown = f'<p data-verdict="{verdict}"><b><bdi>{method}</bdi></b>: {entry["says"]}.</p>'
+        assert readout < page.index(shown) < page.index("How this was made")
+    assert page.count("data-verdict=") == 2 + page.count("[data-verdict=")
+    assert "<dt><bdi>sanity</bdi></dt>" not in page, "it is not told twice"
+    run(*call, "--out", tmp_path / "b.html")
+    assert 'class="sanity"' not in (tmp_path / "b.html").read_text()
 
 
 def test_the_record_says_what_the_library_says(photo: Path, classifier: str) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmexplain.commands.options import device_option, examples
 from mmexplain.commands.progress import counting, working
+from mmexplain.commands.protocol_options import chosen
 from mmexplain.errors import InputError
+from mmexplain.evaluate.registry import LAYOUTS, PROTOCOLS, get, known
 
 if TYPE_CHECKING:
     from mmexplain.evaluate.result import Result
@@ -20,21 +23,30 @@ GOES_ON = "the same command goes on where it stopped"
 LOST = "what was measured is lost: with --out the same command would go on"
 
 
+def _listed() -> str:
+    """The protocols with their data, a line each, for the help."""
+    protocols = [f"  {name:<20} {held.what:<36} {held.data}" for name, held in PROTOCOLS.items()]
+    layouts = [f"  {name:<10} {text}" for name, text in LAYOUTS.items()]
+    return "\n".join(["\b", "Protocols, and their data:", *protocols, "", "\b", "Data:", *layouts, "", ""])
+
+
 class Stopped(KeyboardInterrupt):
     """The user interrupted, and is told what that means."""
 
 
 @click.command(
     short_help="Measure methods by a published protocol.",
-    epilog=examples(
+    epilog=_listed()
+    + examples(
         "mmexplain evaluate pointing --data VOC2007/ImageSets/Main/test.txt --model torchvision:resnet50 --out pg/",
         "mmexplain evaluate localisation --data ILSVRC/val/ --model efficientnet-lite0 --method cam --out loc/",
-        "mmexplain evaluate pointing --data coco/ --model efficientnet-lite0 --limit 100 --json",
+        "mmexplain evaluate pointing --data coco/ --model efficientnet-lite0 --limit 100 --set tolerance=0 --json",
+        "mmexplain evaluate faithfulness --data photos/ --model efficientnet-lite0 --set metrics=drop,road",
         "mmexplain evaluate data-randomisation --data photos/ --model true.safetensors --against permuted.safetensors",
     ),
 )
 @click.argument("protocol", metavar="PROTOCOL")
-@click.option("--data", metavar="PATH", required=True, help="Folder or file of data, in the layout of its publishers.")
+@click.option("--data", metavar="PATH", required=True, help="Folder or file of data, see below.")
 @click.option("--model", metavar="ID|PATH", required=True, help="Model, see 'mmexplain models'.")
 @click.option(
     "--against", metavar="ID|PATH", help="For 'data-randomisation': the same model, trained on permuted labels."
@@ -51,7 +63,28 @@ class Stopped(KeyboardInterrupt):
 @click.option(
     "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
 )
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N items only.")
+@click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of whatever is drawn at random.",
+)
+@click.option(
+    "--set",
+    "options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An option of the protocol, lists with commas: metrics=drop,road. Repeatable; an unknown name gets the list "
+    "of all with their defaults.",
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="The first N items only, in the data's order; with the same --out a larger N measures the rest.",
+)
 @device_option
 @click.option(
     "--out",
@@ -67,6 +100,8 @@ def evaluate(
     against: str | None,
     methods: tuple[str, ...],
     layer: str | None,
+    seed: int,
+    options: tuple[str, ...],
     limit: int | None,
     device: str,
     out: str | None,
@@ -76,12 +111,11 @@ def evaluate(
 
     Prints the table; with --out it is written too, as JSON, Markdown and a figure.
     """
-    folder = _folder(out)
+    known(protocol)
     if not Path(data).exists():
         raise InputError(f"no such file or folder: {data!r}")
+    folder = _folder(out)
     with working("starting") as say:
-        from mmexplain.evaluate.registry import get
-
         kind: Any = get(protocol)
         if kind.compares != (against is not None):
             raise InputError(
@@ -92,13 +126,18 @@ def evaluate(
         from mmexplain.methods.registry import select
 
         names = [method.name for method in select(methods)]
+        others = chosen(kind, options)
         say("loading the model")
         from mmexplain.tasks.registry import load
 
         task: Any = load(model, device=device)
-        other = {} if against is None else {"against": load(against, device=device)}
+        if against is not None:
+            others["against"] = load(against, device=device)
         say("reading the data")
-        made = kind(task, Path(data), names, layer=layer, **other)
+        made = kind(task, Path(data), names, layer=layer, seed=seed, **others)
+        if long := made.preparing():
+            say(long)
+            made.items()
     from mmexplain.evaluate.runner import run
 
     try:
@@ -114,11 +153,19 @@ def evaluate(
 
 
 def _folder(out: str | None) -> Path | None:
+    """The folder to write to, made and tried: who may not write is told so before anything is measured."""
     if out is None:
         return None
     folder = Path(out)
     if not out.strip() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"--out {out!r} is no folder: an evaluation writes several files")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot write to --out {out!r}: {reason.lower()}") from None
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mmexplain.errors import InputError
-from mmexplain.evaluate.data.boxed_questions import read_boxed_questions
+from mmexplain.evaluate.data.boxed_questions import BoxedQuestions, must_be_made, read_boxed_questions
+from mmexplain.evaluate.data.flickr8k import ANNOTATIONS
 from mmexplain.evaluate.encoded import EncodedPhotos
 from mmexplain.evaluate.grounding_rows import METRICS, NOTES, Maps, Thing, centre_row, random_row
 from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
@@ -47,7 +49,7 @@ class AnswerGrounding(Protocol):
         split: which photos.
 
     Raises:
-        InputError: another task, or no such data.
+        InputError: another task, or no such folder.
         MethodError: no such method.
     """
 
@@ -73,17 +75,10 @@ class AnswerGrounding(Protocol):
                 "use 'deeper-lstm-norm-i'"
             )
         self.task, self.data, self.layer, self.seed, self.split = task, Path(data), layer, seed, split
-        asked = [method.name for method in select(methods)]
-        self._questions = read_boxed_questions(self.data, task.answerer.answers, split, seed)
-        self._asked = [
-            (photo, known)
-            for photo, questions in self._questions.asked
-            if (known := [item for item in questions if can_read(task.answerer, item.example.text)])
-        ]
-        if not self._asked:
-            raise InputError(f"model {task.model_id!r} knows no word of the questions about {str(data)!r}")
-        self.methods = [*asked, *(["attention"] if "attention" not in asked and self._attends() else [])]
-        self.base = next((name for name in asked if name != "attention"), None)
+        if not (self.data / ANNOTATIONS).is_file():
+            raise InputError(f"{str(data)!r} holds no Flickr8k: there is no file {ANNOTATIONS!r} in it")
+        self._named = [method.name for method in select(methods)]
+        self.base = next((name for name in self._named if name != "attention"), None)
 
     def settings(self) -> Mapping[str, Any]:
         """Model, methods, layer, seed, split, and where the questions come from."""
@@ -97,8 +92,21 @@ class AnswerGrounding(Protocol):
         }
 
     def items(self) -> Sequence[Item]:
-        """The photos with questions, in the order of the data."""
-        return [Item(photo.file, (photo, asked)) for photo, asked in self._asked]
+        """The photos with questions, in the order of the data.
+
+        Raises:
+            InputError: no such split, damaged data, or no question that the model can read.
+        """
+        return [Item(photo.file, (photo, asked), self.data / "images" / photo.file) for photo, asked in self._asked]
+
+    def preparing(self) -> str:
+        """That questions are made, where they are neither in the folder nor kept from an earlier run."""
+        return "making questions from the captions, once" if must_be_made(self.data) else ""
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Those that were asked for, and the model's own attention if it has one."""
+        return [*self._named, *(["attention"] if "attention" not in self._named and self._attends() else [])]
 
     def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
         """Rows of each photo: those of its questions, for every method and control."""
@@ -132,6 +140,22 @@ class AnswerGrounding(Protocol):
             *told,
         )
 
+    @cached_property
+    def _questions(self) -> BoxedQuestions:
+        return read_boxed_questions(self.data, self.task.answerer.answers, self.split, self.seed)
+
+    @cached_property
+    def _asked(self) -> list[tuple[Photo, list[Pointed]]]:
+        """The photos with the questions that the model can read."""
+        found = [
+            (photo, known)
+            for photo, questions in self._questions.asked
+            if (known := [item for item in questions if can_read(self.task.answerer, item.example.text)])
+        ]
+        if not found:
+            raise InputError(f"model {self.task.model_id!r} knows no word of the questions about {str(self.data)!r}")
+        return found
+
     # -- one part of the questions ------------------------------------------------------------------------------------
 
     def _explained(
@@ -153,7 +177,8 @@ class AnswerGrounding(Protocol):
         return [(found, own == item.right) for found, own, item in zip(explained, said, questions, strict=True)]
 
     def _logits(self, features: Tensor, context: dict[str, Tensor]) -> Tensor:
-        return self.task.outcomes(self.task.decode(features, context)).float().cpu()
+        logits: Tensor = self.task.outcomes(self.task.decode(features, context))
+        return logits.float().cpu()
 
     def _rows(self, explanation: Explanation, photo: Photo, question: Pointed, right: bool) -> list[Row]:
         thing = Thing.within(photo, question.boxes["strict"], explanation.geometry.original)

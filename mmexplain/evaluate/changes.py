@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmexplain.evaluate.metrics.average_drop import drop, explanation_map, fall, increase, share_shown
-from mmexplain.evaluate.metrics.insertion_deletion import area, counts, exchanged, order
+from mmexplain.evaluate.metrics.insertion_deletion import area, counts, exchanged
 from mmexplain.evaluate.metrics.road import PERCENTILES, combined, imputed, removed
 
 
@@ -45,9 +45,8 @@ def shown(image: Tensor, values: Tensor, black: Tensor, before: float) -> Change
     return Change(1, lambda numbers: explanation_map(image, share_shown(values), black)[None], read)
 
 
-def stepwise(name: str, start: Tensor, end: Tensor, values: Tensor, steps: int) -> Change:
-    """From one photo ``[C, *P]`` to another, pixel by pixel in the map's order: the area under its curve, by name."""
-    ordered = order(values)
+def stepwise(name: str, start: Tensor, end: Tensor, ordered: Tensor, steps: int) -> Change:
+    """From one photo ``[C, *P]`` to another, pixel by pixel in an order ``[n]``: the area under its curve, by name."""
     numbers = counts(len(ordered), steps)
     shares = [number / len(ordered) for number in numbers]
 
@@ -57,9 +56,8 @@ def stepwise(name: str, start: Tensor, end: Tensor, values: Tensor, steps: int) 
     return Change(len(numbers), make, lambda scores: {name: area(scores, shares)})
 
 
-def guessed(image: Tensor, values: Tensor, generator: torch.Generator) -> Change:
-    """ROAD: the photo ``[C, h, w]`` without its most, and without its least relevant pixels; ``road``."""
-    ordered = order(values)
+def guessed(image: Tensor, ordered: Tensor, generator: torch.Generator) -> Change:
+    """ROAD: the photo ``[C, h, w]`` without the first, and without the last pixels of an order ``[n]``; ``road``."""
     gone = [removed(ordered, percentile, least) for least in (False, True) for percentile in PERCENTILES]
 
     def make(part: range) -> Tensor:

@@ -13,6 +13,7 @@ from mmexplain.evaluate.data.questions import read_asked
 from mmexplain.evaluate.metrics.structure import hog_similarity, ssim
 from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
 from mmexplain.evaluate.randomisation import similarities
+from mmexplain.evaluate.together import Together
 from mmexplain.explanation import Explanation
 from mmexplain.methods.registry import select
 
@@ -83,6 +84,8 @@ class ComparedMaps(Protocol):
         if not self.data.is_dir():
             raise InputError(f"no such folder: {str(self.data)!r}")
         select(self.methods)
+        if task.name == "action":
+            self.batch = 1  # clips do not go together, and are large
 
     def settings(self) -> Mapping[str, Any]:
         """Model, methods, layer and seed."""
@@ -103,3 +106,11 @@ class ComparedMaps(Protocol):
         if self.task.name == "caption":
             options |= {"words": [], "whole": True}
         return options
+
+    def together(self, task: Any, items: Sequence[Item]) -> Together:
+        """The photos, clips or questions of items, read for a task."""
+        return Together(
+            task,
+            [path for path, _ in (item.content for item in items)],
+            [self.options(extra) for _, extra in (item.content for item in items)],
+        )

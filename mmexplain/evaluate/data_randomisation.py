@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from mmexplain.errors import InputError
 from mmexplain.evaluate.compared import MEASURED, ComparedMaps, similarity_rows
 from mmexplain.evaluate.protocol import Item, Row
-from mmexplain.evaluate.randomisation import again
 
 
 class DataRandomisation(ComparedMaps):
@@ -62,7 +61,10 @@ class DataRandomisation(ComparedMaps):
 
     def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
         """For each item a row for each map."""
-        return [self._rows(*item.content) for item in items]
+        together = self.together(self.task, items)
+        explanations = together.explain(self.task)
+        others = together.again(self.against, explanations)
+        return [similarity_rows(*pair) for pair in zip(explanations, others, strict=True)]
 
     def notes(self) -> Sequence[str]:
         """Whose targets are explained, and what is measured."""
@@ -71,11 +73,6 @@ class DataRandomisation(ComparedMaps):
             "training and other seeds are is the yardstick: compare them too.",
             *MEASURED,
         )
-
-    def _rows(self, path: Path, extra: dict[str, Any]) -> list[Row]:
-        options = self.options(extra)
-        explanation = self.task.explain(str(path), **options)
-        return similarity_rows(explanation, again(self.against, str(path), explanation, options))
 
 
 def _shapes(task: Any) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Faithfulness(Protocol):
 
     def settings(self) -> Mapping[str, Any]:
         """All that was asked for."""
-        return {"model": self.task.model_id, "data": self.data.resolve().name, **asdict(self.options)}
+        return {"model": self.task.model_id, **asdict(self.options)}
 
     def items(self) -> Sequence[Item]:
         """The files of the folder, or its questions."""
@@ -126,12 +126,19 @@ class Faithfulness(Protocol):
         if {"insertion", "deletion"} & set(wanted):
             notes.append(
                 f"Insertion and deletion (Petsiuk et al., 2018) in {steps} steps (published: one for every 224 "
-                "pixels of 224 × 224); equal pixels in reading order."
+                "pixels of 224 × 224). The authors' code deletes to the mean colour and blurs with zeros beyond the "
+                "border; here pixels go to black, and the border goes on. Both cut the blur's Gaussian of 5 pixels to "
+                "11."
             )
         if "road" in wanted:
             notes.append(
                 "ROAD (Rong et al., 2022): mean over the percentiles 20, 30, … 90 of half the difference between least "
                 "and most relevant first."
+            )
+        if {"insertion", "deletion", "road"} & set(wanted):
+            notes.append(
+                "Equal pixels, such as all that a ReLU made zero, go in a random order that is the same for all "
+                "methods of an item; flat maps have no order and are undefined."
             )
         if "correlation" in wanted:
             notes.append("Occlusion: a grey patch of 35 pixels, Spearman on the grid of the map.")
@@ -169,7 +176,7 @@ class Faithfulness(Protocol):
             asked = [[content.question for content in contents]]
         else:
             inputs = [load_image(path) for path in contents]
-        explain: Any = self.task.explain  # type: ignore[attr-defined]
+        explain: Any = self.task.explain
         explanations: list[Explanation] = explain(inputs, *asked, seed=self.options.seed, **options)
         if any(explanation.probabilities is None for explanation in explanations):
             raise InputError(f"faithfulness is measured in probabilities, and {self.task.model_id!r} puts out none")

@@ -15,7 +15,7 @@ from torch.nn import functional
 from mmexplain.evaluate.changes import Change, covered, guessed, shown, stepwise
 from mmexplain.evaluate.metrics.average_drop import win
 from mmexplain.evaluate.metrics.infidelity import foretold, infidelity, max_sensitivity, squares
-from mmexplain.evaluate.metrics.insertion_deletion import blurred
+from mmexplain.evaluate.metrics.insertion_deletion import blurred, order, orders
 from mmexplain.evaluate.metrics.rank_correlation import on_grid, rank_correlation
 from mmexplain.evaluate.protocol import Metric, Row
 from mmexplain.evaluate.questions import Question, ask, context_of, probability, probe_of
@@ -102,6 +102,9 @@ class Measurement:
     ) -> None:
         self.task, self.batch, self.explanations, self.keys, self.options = task, batch, explanations, keys, options
         self.probe = probe_of(task, batch, explanations, options.seed)
+        # What breaks ties is drawn for an item and not for a map: methods that agree are to have the same numbers.
+        pixels = self.probe.inputs[0, 0].numel()
+        self.shuffles = [torch.randperm(pixels, generator=self._generator(owner)) for owner in range(len(keys))]
         self.cases = [
             _Case(
                 owner,
@@ -125,6 +128,10 @@ class Measurement:
             self._foretold()
         if "sensitivity" in self.options.metrics:
             self._shaken()
+        for case in self.cases:
+            if not bool(case.values.isfinite().any()) or bool(case.values.isinf().any()):
+                undefined = [name for name in (*self.options.metrics, "fall") if name != "win"]
+                case.row.update(dict.fromkeys(undefined, math.nan))
         return [
             [self._storable(row) for row in (*(case.row for case in self._of(owner)), *self._wins(owner))]
             for owner in range(len(self.explanations))
@@ -138,6 +145,10 @@ class Measurement:
         size = self.probe.inputs.shape[2:]
         if values.shape == size:
             return values
+        if not orders(values):
+            # Interpolation rounds equal numbers to unequal ones, which would make an order of nothing.
+            seen = values[~values.isnan()]
+            return values.new_full(size, float(seen[0]) if seen.numel() and seen.isfinite().all() else math.nan)
         mode = "bilinear" if len(size) == 2 else "trilinear"
         return functional.interpolate(values[None, None], size=size, mode=mode)[0, 0]
 
@@ -158,12 +169,17 @@ class Measurement:
         found = []
         if {"drop", "increase", "win"} & set(wanted):
             found.append(shown(image, values, black, self._probability(case)))
-        if "insertion" in wanted:
-            found.append(stepwise("insertion", blurred(image), image, values, steps))
-        if "deletion" in wanted:
-            found.append(stepwise("deletion", image, black, values, steps))
-        if "road" in wanted:
-            found.append(guessed(image, values, self._generator(case.owner)))
+        ordering = {"insertion", "deletion", "road"} & set(wanted)
+        if not orders(values):
+            case.row.update(dict.fromkeys(ordering, math.nan))
+        elif ordering:
+            ordered = order(values, self.shuffles[case.owner])
+            if "insertion" in wanted:
+                found.append(stepwise("insertion", blurred(image), image, ordered, steps))
+            if "deletion" in wanted:
+                found.append(stepwise("deletion", image, black, ordered, steps))
+            if "road" in wanted:
+                found.append(guessed(image, ordered, self._generator(case.owner)))
         return found
 
     def _masked(self) -> None:

@@ -78,6 +78,8 @@ class GeneratedGrounding(OnCaptions):
         explained = encoded.explain([caption for caption, _ in given], seed=self.seed)
         for (caption, names), explanation in zip(given, explained, strict=True):
             scene = scenes[caption.photo]
+            if explanation.geometry.original != scene.size:
+                continue
             words = [
                 Named(target, _thing(scene, name), "person" if name == "person" else "not a person", name)
                 for target, name in enumerate(names)
@@ -91,6 +93,7 @@ class GeneratedGrounding(OnCaptions):
             "A word names a class if it is its name, or if WordNet's first noun sense of it (with some exceptions) is "
             "a kind of the class; words whose class has no object in the photo are left out, and photos without any.",
             *NOTES,
+            "Photos whose size is not the one that they were marked at are left out.",
             "Of these photos the original's size is not known: pixels are the file's.",
             *control_notes(self.base),
         )

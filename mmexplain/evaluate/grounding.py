@@ -79,7 +79,9 @@ class WordGrounding(OnCaptions):
 
     def items(self) -> Sequence[Item]:
         """The photos, in the order of the data."""
-        return [Item(photo.file, photo) for photo in read_flickr8k(self.data, self.split)]
+        return [
+            Item(photo.file, photo, self.data / "images" / photo.file) for photo in read_flickr8k(self.data, self.split)
+        ]
 
     def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
         """Rows of each photo: those of its words, for every method and control."""

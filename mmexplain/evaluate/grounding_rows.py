@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmexplain.evaluate.metrics.grounding import LEVELS, MOST, Box, Sums, best_iou, box_mask, grown, hit
+from mmexplain.evaluate.masks import box_mask, near, union
+from mmexplain.evaluate.metrics.grounding import LEVELS, MOST, Sums, best_iou
+from mmexplain.evaluate.metrics.pointing import TOLERANCE, hit
 from mmexplain.evaluate.protocol import Metric, Row
 from mmexplain.explanation import Explanation, MapKey
+from mmexplain.geometry import Box
 from mmexplain.tasks.captioning.flickr8k import Photo
-
-TOLERANCE = 15
-"""Pixels of the original photo by which a maximum may miss, in the tolerant pointing game."""
 
 METRICS = (
     Metric("pointing", "pointing", percent=True),
@@ -27,8 +26,9 @@ METRICS = (
 )
 
 NOTES = (
-    f"pointing: the map's maximum lies in a box of the thing; {TOLERANCE} px: or that near to one, in pixels of the "
-    "original photo where its size is known. A flat map points at nothing and misses.",
+    f"pointing: the map's maximum lies in a box of the thing; {TOLERANCE} px: or nearer to one than that, in pixels of "
+    "the original photo where its size is known. A flat map points at nothing and misses; one that is not finite is "
+    "left out.",
     f"best IoU: of the boxes' union with the map's level sets at 0, 1/{LEVELS}, … {LEVELS - 1}/{LEVELS} of the way "
     "from its smallest to its largest value, the best; at 0 it is the whole photo.",
     "inside / outside: mean activation (positive part) in the boxes over that beside them, 1.0 for a uniform map, "
@@ -44,7 +44,7 @@ class Thing:
 
     Attributes:
         mask: bool ``[H, W]``, the union of its boxes.
-        wide: the same with boxes larger by :data:`TOLERANCE`.
+        wide: with the pixels that are nearer to it than :data:`TOLERANCE`.
     """
 
     mask: Tensor
@@ -53,8 +53,13 @@ class Thing:
     @classmethod
     def of(cls, boxes: Sequence[Box], size: tuple[int, int], original: tuple[int, int]) -> Thing:
         """Of boxes in pixels of a file of ``size`` (height, width) whose original had the size ``original``."""
-        y, x = (TOLERANCE * own / before for own, before in zip(size, original, strict=True))
-        return cls(box_mask(boxes, size), box_mask(grown(boxes, x, y), size))
+        mask = union((box_mask(box, size) for box in boxes), size)
+        wide = near(mask, TOLERANCE, (original[0] / size[0], original[1] / size[1]))
+        return cls(torch.from_numpy(mask), torch.from_numpy(wide))
+
+    def pointed(self, peak: tuple[int, ...] | None) -> dict[str, float]:
+        """Whether a pixel ``(x, y)``, a map's maximum, lies on it, and whether it does so nearly."""
+        return {"pointing": hit(peak, self.mask.numpy()), "pointing_15px": hit(peak, self.wide.numpy())}
 
     @classmethod
     def within(cls, photo: Photo, boxes: Sequence[Box], size: tuple[int, int]) -> Thing:
@@ -68,8 +73,7 @@ class Thing:
 def centre_row(thing: Thing) -> Row:
     """The middle of the photo as a guess; where two or four pixels meet there, the one after it."""
     height, width = thing.mask.shape
-    middle = (width // 2, height // 2)
-    return {"method": "centre", "pointing": hit(middle, thing.mask), "pointing_15px": hit(middle, thing.wide)}
+    return {"method": "centre", **thing.pointed((width // 2, height // 2))}
 
 
 def random_row(thing: Thing) -> Row:
@@ -122,8 +126,9 @@ class Maps:
         found = numbers(maps, torch.stack([thing.mask for thing in things]))
         for target, thing, values in zip(targets, things, found, strict=True):
             peak = self._peak(key, target)
-            pointing: dict[str, Any] = {"pointing": hit(peak, thing.mask), "pointing_15px": hit(peak, thing.wide)}
-            rows.append({"method": shown or method, **pointing, **values})
+            finite = bool(self.explanation.map(target, key.layer, method).isfinite().all())
+            found_at: dict[str, float | None] = {**thing.pointed(peak), **values}
+            rows.append({"method": shown or method, **(found_at if finite else dict.fromkeys(found_at))})
         return rows
 
     def _peak(self, key: MapKey, target: int) -> tuple[int, ...] | None:

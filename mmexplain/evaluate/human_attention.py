@@ -74,7 +74,10 @@ class HumanAttention(Protocol):
         if self._asked and task.name != "vqa":
             raise InputError(f"people looked to answer questions in {str(self.data)!r}: name a VQA model")
         if not self._asked and task.name == "vqa":
-            raise InputError(f"{str(self.data)!r} holds no questions: name a classifier or a captioner, or use VQA-HAT")
+            raise InputError(
+                f"{str(self.data)!r} holds no questions (*questions*.json) as VQA-HAT's layout has: name a classifier "
+                "or a captioner, or such a folder"
+            )
         select(self.methods)
         self._attended: list[Attended] = []
 

@@ -12,6 +12,8 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 2000
+LEAST = 10
+"""Items below which there is no interval: so few, drawn again, tell too little of others."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Mean:
 
     Attributes:
         value: NaN where there is nothing to take the mean of.
-        low, high: ends of the percentile bootstrap interval at :data:`LEVEL`; NaN with fewer than two items.
+        low, high: ends of the interval at :data:`LEVEL`; NaN with fewer than :data:`LEAST` items.
         rows: how many defined numbers went in.
         items: how many items they came from.
         undefined: how many rows had no number.
@@ -35,12 +37,16 @@ class Mean:
 
 
 def mean(
-    values: Sequence[float | None], items: Sequence[str], seed: int = 0, within: Sequence[str] | None = None
+    values: Sequence[float | None],
+    items: Sequence[str],
+    seed: int = 0,
+    within: Sequence[str] | None = None,
+    share: bool = False,
 ) -> Mean:
     """The mean of all defined ``values``, and where it might have been with other items of the same kind.
 
     The rows of one item (the words of a photo) are drawn together: they share a photo, and taking them for independent
-    would make the interval too narrow.
+    would make the interval too narrow. The interval is that of the percentile bootstrap.
 
     Args:
         values: a number a row; None and NaN are undefined.
@@ -48,6 +54,8 @@ def mean(
         seed: of the draws.
         within: the group of each row (its class): the value is the mean of the groups' means. Draws that hold no row
             of a group do without it.
+        share: the values are shares, from 0 to 1. Where all are 0, or all are 1, every draw is the same; the interval
+            is then Wilson's score interval (1927) of that many items.
     """
     groups = [""] * len(values) if within is None else within
     found = zip(items, values, groups, strict=True)
@@ -57,13 +65,16 @@ def mean(
         return Mean(math.nan, math.nan, math.nan, 0, 0, undefined)
     keys, where = np.unique([item for item, _, _ in defined], return_inverse=True)
     numbers = np.array([value for _, value, _ in defined])
+    if share and len(keys) >= LEAST and bool((numbers == numbers[0]).all()) and numbers[0] in (0, 1):
+        low, high = wilson(len(keys), int(numbers[0]) * len(keys))
+        return Mean(float(numbers[0]), low, high, len(defined), len(keys), undefined)
     if within is not None:
         _, group = np.unique([name for _, _, name in defined], return_inverse=True)
         return _balanced(numbers, where, group, len(keys), undefined, seed)
     sums = np.bincount(where, numbers, minlength=len(keys))
     counts = np.bincount(where, minlength=len(keys)).astype(float)
     value = float(sums.sum() / counts.sum())
-    if len(keys) < 2:
+    if len(keys) < LEAST:
         return Mean(value, math.nan, math.nan, len(defined), len(keys), undefined)
     drawn = stats.bootstrap(
         (sums, counts),
@@ -77,6 +88,33 @@ def mean(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Mean(value, float(drawn.low), float(drawn.high), len(defined), len(keys), undefined)
+
+
+def difference(
+    values: Sequence[float | None],
+    others: Sequence[float | None],
+    items: Sequence[str],
+    seed: int = 0,
+    within: Sequence[str] | None = None,
+) -> Mean:
+    """The mean of ``values`` less ``others``, pair by pair: where the same things were measured twice, what makes one
+    of them hard is in both numbers and cancels, which the intervals of the two means do not know.
+
+    Args:
+        values: a number a pair.
+        others: as many; where either is undefined, the pair is.
+        items: the key of each pair's item.
+        seed: of the draws.
+        within: see :func:`mean`.
+    """
+    pairs = zip(values, others, strict=True)
+    return mean([None if a is None or b is None else a - b for a, b in pairs], items, seed, within)
+
+
+def wilson(number: int, successes: int) -> tuple[float, float]:
+    """Wilson's score interval of a share of ``successes`` among ``number`` at :data:`LEVEL`."""
+    found = stats.binomtest(successes, number).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _balanced(
@@ -93,7 +131,7 @@ def _balanced(
     np.add.at(sums, (items, groups), numbers)
     np.add.at(counts, (items, groups), 1.0)
     value = float((sums.sum(0) / counts.sum(0)).mean())
-    if count < 2:
+    if count < LEAST:
         return Mean(value, math.nan, math.nan, len(numbers), count, undefined)
     random = np.random.default_rng(seed)
     drawn = np.empty(RESAMPLES)

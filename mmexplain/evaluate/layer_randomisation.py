@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from mmexplain.errors import InputError
 from mmexplain.evaluate.compared import MEASURED, ComparedMaps, similarity_rows
 from mmexplain.evaluate.protocol import Item, Row
-from mmexplain.evaluate.randomisation import again
 from mmexplain.evaluate.weights import RandomWeights
 
 MODES = ("cascading", "independent")
@@ -66,7 +65,23 @@ class LayerRandomisation(ComparedMaps):
 
     def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
         """For each item a row for each map, mode and group of layers."""
-        return [self._rows(*item.content) for item in items]
+        weights = self._weights
+        weights.randomise([])
+        together = self.together(weights.task, items)
+        explanations = weights.traced(together.explain)
+        groups = weights.stages(self.stages)[::-1]
+        rows: list[list[Row]] = [[] for _ in items]
+        for mode in self.modes:
+            chosen: list[str] = []
+            for name, layers in groups:
+                chosen = [*chosen, *layers] if mode == "cascading" else layers
+                weights.randomise(chosen)
+                labels = {"mode": mode, "random layers": f"down to {name}" if mode == "cascading" else name}
+                others = together.again(weights.task, explanations)
+                for found, explanation, other in zip(rows, explanations, others, strict=True):
+                    found += similarity_rows(explanation, other, **labels)
+        weights.randomise([])
+        return rows
 
     def notes(self) -> Sequence[str]:
         """How the weights are drawn, and what is measured."""
@@ -78,20 +93,3 @@ class LayerRandomisation(ComparedMaps):
             "own keep their mean and deviation.",
             *MEASURED,
         )
-
-    def _rows(self, path: Path, extra: dict[str, Any]) -> list[Row]:
-        weights, source, options = self._weights, str(path), self.options(extra)
-        weights.randomise([])
-        explanation = weights.traced(lambda task: task.explain(source, **options))
-        groups = weights.stages(self.stages)[::-1]
-        rows: list[Row] = []
-        for mode in self.modes:
-            chosen: list[str] = []
-            for name, layers in groups:
-                chosen = [*chosen, *layers] if mode == "cascading" else layers
-                weights.randomise(chosen)
-                other = again(weights.task, source, explanation, options)
-                named = f"down to {name}" if mode == "cascading" else name
-                rows += similarity_rows(explanation, other, **{"mode": mode, "random layers": named})
-        weights.randomise([])
-        return rows

@@ -66,8 +66,9 @@ class Localisation(OnObjects):
         return [
             *super().notes(),
             f"Box: around the largest segment (8-connectivity) above {self._share:.0%} of the maximum; right from IoU "
-            f"{OVERLAP:g} with any box of the class, crowds excepted. A flat map is wrong, and its Loc is 0.",
-            "The class error bounds the localisation error from below. Loc: boxes of one class are taken together.",
+            f"{OVERLAP:g} with any box of the class, crowds excepted. A flat map is wrong.",
+            "The class error bounds the localisation error from below. Loc: boxes of one class are taken "
+            "together, crowds excepted; maps that are flat or positive nowhere have none.",
         ]
 
     def wanted(
@@ -93,7 +94,9 @@ class Localisation(OnObjects):
                 "class_error_top5": float(not any(classes)),
             }
             for name in present:
-                heat, boxes = looked.heat(looked.label[name], method), looked.scene.boxes(name)
+                heat, boxes = looked.heat(looked.label[name], method), looked.scene.boxes(name, crowds=False)
+                if not boxes.any():
+                    continue
                 found = {f"loc_{delta}": loc(heat, boxes, delta) for delta in DELTAS}
                 yield {
                     "method": method,

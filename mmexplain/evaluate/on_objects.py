@@ -54,6 +54,10 @@ class Looked:
         found: NDArray[np.float32] = self.explanation.geometry.to_original(positive).cpu().numpy()
         return found
 
+    def finite(self, label: int, method: str) -> bool:
+        """Whether the map is: one that is not says nothing that could be measured."""
+        return bool(self.values(label, method).isfinite().all())
+
     def peak(self, label: int, method: str) -> tuple[int, ...] | None:
         """``(x, y)`` of the map's maximum; None for a flat map."""
         return self.explanation.peak(self.targets[label], None, method)
@@ -84,8 +88,8 @@ class OnObjects(Protocol):
         self._methods = [method.name for method in select(methods)]
         if not self._methods:
             raise InputError(f"protocol {self.name!r} needs a method to measure")
-        self._task, self._data, self._layer, self._seed = task, Path(data), layer, seed
-        self._scenes = read(self._data)
+        self.task, self.data, self._layer, self._seed = task, Path(data), layer, seed
+        self._scenes = read(self.data)
         self._names = list(dict.fromkeys(name for scene in self._scenes for name in scene.names))
         self._labels = match(self._names, task.labels)
         if not self._labels:
@@ -96,10 +100,9 @@ class OnObjects(Protocol):
                 self._class_of.setdefault(number, []).append(name)
 
     def settings(self) -> Mapping[str, Any]:
-        """Model, data, methods."""
+        """Model, methods, layer and seed."""
         return {
-            "model": self._task.model_id,
-            "data": self._data.name,
+            "model": self.task.model_id,
             "methods": list(self._methods),
             "layer": self._layer or "default",
             "seed": self._seed,
@@ -165,11 +168,11 @@ class OnObjects(Protocol):
                 top = tuple(row.topk(min(5, len(row))).indices.tolist())
                 wanted = list(dict.fromkeys(self.wanted(self._present(scene), ranked, label, top)))
                 chosen.append((ranked, label, top, wanted))
-            return [[self._task.target(number) for number in wanted] for *_, wanted in chosen]
+            return [[self.task.target(number) for number in wanted] for *_, wanted in chosen]
 
         explanations = explain(
-            self._task,
-            self._task.prepare([scene.path for scene in scenes]),
+            self.task,
+            self.task.prepare([scene.path for scene in scenes]),
             choose,
             layers=None if self._layer is None else [self._layer],
             methods=self._methods,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from mmexplain.errors import InputError
-from mmexplain.evaluate.metrics.pointing import TOLERANCE, energy_inside, hit, is_difficult, point_or_reject
+from mmexplain.evaluate.masks import Mask, near
+from mmexplain.evaluate.metrics.grounding import Sums
+from mmexplain.evaluate.metrics.pointing import TOLERANCE, hit, is_difficult, point_or_reject
 from mmexplain.evaluate.on_objects import Looked, OnObjects
 from mmexplain.evaluate.protocol import Metric, Row
 
-CENTRE = "(centre of the photo)"
+CENTRE = "centre"
 REJECT = (0.0, 0.25, 0.5, 0.75)
 TOP = 5
 
@@ -69,9 +74,9 @@ class Pointing(OnObjects):
         return [
             *super().notes(),
             f"Hit: the maximum lies on an object (mask if given, else box) or nearer than {self._tolerance:g} pixels "
-            "of the file, as TorchRay has it. Published accuracies are means of classes. A flat map is no hit, and an "
-            "empty one has no energy inside. Maps of VOC's and COCO's own classifiers are not comparable with maps of "
-            "ImageNet's labels.",
+            "of the file, as TorchRay has it. Published accuracies are means of classes. A flat map is no hit; one "
+            "that is positive nowhere has no energy, and is left out there; one that is not finite is left out. Maps "
+            "of VOC's and COCO's own classifiers are not comparable with maps of ImageNet's labels.",
             "top 5: the five likeliest classes of the data; a rejected one is right if it is not in the photo. The "
             "paper does not tell its threshold: here it is a share of the strongest of the five maps' maxima.",
         ]
@@ -86,34 +91,46 @@ class Pointing(OnObjects):
         """Per method and subset a row for each class."""
         scene, present = looked.scene, self._present(looked.scene)
         masks = {name: scene.mask(name) for name in scene.names if name in self._labels}
-        boxes = {name: scene.boxes(name) for name in present}
+        wide = {name: near(mask, self._tolerance) for name, mask in masks.items()}
         height, width = scene.size
         for name in present:
             if not masks[name].any():
                 continue
             subsets = ["all", *(["difficult"] if is_difficult(scene, name) else [])]
+            boxes = torch.from_numpy(scene.boxes(name))
             for subset in subsets:
-                yield _row(subset, CENTRE, name, hit(masks[name], (width // 2, height // 2), self._tolerance))
+                yield _row(subset, CENTRE, name, hit((width // 2, height // 2), wide[name]))
             for method in self._methods:
                 label = looked.label[name]
-                on_it = hit(masks[name], looked.peak(label, method), self._tolerance)
-                energy = energy_inside(looked.heat(label, method), boxes[name])
+                on_it: float | None = hit(looked.peak(label, method), wide[name])
+                energy = float(Sums.of(torch.from_numpy(looked.heat(label, method)), boxes).energy())
+                if not looked.finite(label, method):
+                    on_it, energy = None, math.nan
                 for subset in subsets:
-                    yield {**_row(subset, method, name, on_it), "energy": energy}
+                    yield {**_row(subset, method, name, on_it), "energy": None if math.isnan(energy) else energy}
         for method in self._methods:
-            yield from self._top(looked, method, masks)
+            yield from self._top(looked, method, wide)
 
-    def _top(self, looked: Looked, method: str, masks: Mapping[str, Any]) -> Iterator[Row]:
+    def _top(self, looked: Looked, method: str, wide: Mapping[str, Mask]) -> Iterator[Row]:
         names = looked.ranked[:TOP]
-        strengths = [float(looked.values(looked.label[name], method).max()) for name in names]
-        for name, strength in zip(names, strengths, strict=True):
-            present = name in masks
-            hits = present and hit(masks[name], looked.peak(looked.label[name], method), self._tolerance)
+        labels = [looked.label[name] for name in names]
+        strengths = [
+            float(looked.values(label, method).max()) if looked.finite(label, method) else None for label in labels
+        ]
+        strongest = max((strength for strength in strengths if strength is not None), default=0.0)
+        for name, label, strength in zip(names, labels, strengths, strict=True):
+            present = name in wide
+            hits = present and bool(hit(looked.peak(label, method), wide[name]))
             for share in self._reject:
                 subset = f"top {TOP}, reject below {share:.0%}" if share else f"top {TOP}, reject none"
-                right = point_or_reject(present, hits, strength, max(strengths), share)
-                yield {"subset": subset, "method": method, "class": name, "hit": float(right)}
+                right = None if strength is None else point_or_reject(present, hits, strength, strongest, share)
+                yield {
+                    "subset": subset,
+                    "method": method,
+                    "class": name,
+                    "hit": None if right is None else float(right),
+                }
 
 
-def _row(subset: str, method: str, name: str, hits: bool) -> Row:
-    return {"subset": subset, "method": method, "class": name, "hit": float(hits), "class_hit": float(hits)}
+def _row(subset: str, method: str, name: str, hits: float | None) -> Row:
+    return {"subset": subset, "method": method, "class": name, "hit": hits, "class_hit": hits}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 Row = dict[str, Any]
@@ -19,10 +20,12 @@ class Item:
     Attributes:
         key: names it among the others, in a file too, and stays the same from run to run.
         content: what the protocol needs of it.
+        file: what is measured, where ``content`` does not name it by a whole path.
     """
 
     key: str
     content: Any
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Protocol(ABC):
         metrics: what its rows hold.
         compares: two models, and is made with the task of the other as ``against``.
         batch: items measured at once.
+        task: that explains, where one task does; rows of other weights are told from its own by a checksum.
+        data: the folder or file of its data, where it has one.
     """
 
     name: ClassVar[str]
@@ -65,15 +70,17 @@ class Protocol(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     compares: ClassVar[bool] = False
     batch: int = 8
+    task: Any
+    data: Path
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """What the rows depend on besides the items (model, methods, thresholds), JSON-able: rows that were stored
-        under other settings are not mixed with these."""
+        """What the rows depend on besides the items and the weights (model, methods, thresholds), JSON-able: rows that
+        were stored under other settings are not mixed with these."""
 
     @abstractmethod
     def items(self) -> Sequence[Item]:
-        """All items, in a fixed order. Cheap: nothing is decoded yet.
+        """All items, in a fixed order. Cheap, but where :meth:`preparing` says otherwise: nothing is decoded yet.
 
         Raises:
             InputError: the data cannot be read.
@@ -82,6 +89,10 @@ class Protocol(ABC):
     @abstractmethod
     def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
         """The rows of each of a batch of items; none for an item that the protocol leaves out."""
+
+    def preparing(self) -> str:
+        """What :meth:`items` does when that takes a while ("making the questions"), to be told meanwhile."""
+        return ""
 
     def notes(self) -> Sequence[str]:
         """What a reader of the table must know, a sentence each: how it departs from what was published, say."""

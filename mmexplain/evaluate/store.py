@@ -9,26 +9,28 @@ from types import TracebackType
 from typing import Any, Self
 
 from mmexplain.errors import InputError
-from mmexplain.evaluate.protocol import Row
+from mmexplain.evaluate.protocol import Metric, Row
 
 
 class Store:
     """Measured rows in a JSON Lines file: the first line holds the settings, each further one an item's key and rows.
 
-    A line is written in one piece when its item is done; a line that was cut off by a crash is dropped and measured
-    again.
+    A line is written in one piece when its item is done; a line that was cut off by a crash, or damaged otherwise, is
+    dropped and its item measured again.
 
     Args:
         path: of the file, made if needed; None keeps the rows in memory.
         settings: what they depend on.
+        metrics: numbers that rows may hold; a row that has something else there is damaged.
 
     Raises:
         InputError: the file holds rows of other settings, is no such file, or cannot be written.
     """
 
-    def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path | None, settings: Mapping[str, Any], metrics: Sequence[Metric] = ()) -> None:
         self.rows: dict[str, list[Row]] = {}
         self._path = path
+        self._metrics = metrics
         self._settings = json.loads(json.dumps(dict(settings)))
         self._file: Any = None
 
@@ -69,26 +71,48 @@ class Store:
         self.rows[key] = json.loads(line)["rows"]
 
     def _read(self) -> list[str]:
+        """The lines of items as they are, but damaged ones: these items are measured again."""
         assert self._path is not None
-        lines = self._path.read_text(encoding="utf-8").split("\n")
+        first, *lines = self._path.read_bytes().split(b"\n")
+        self._check(_record(first).get("settings"))
         kept = []
-        for number, line in enumerate(lines):
-            try:
-                found = json.loads(line)
-                if number:
-                    self.rows[str(found["item"])] = list(found["rows"])
-                    kept.append(line)
-                elif found["settings"] != self._settings:
-                    differing = [
-                        name
-                        for name in {**found["settings"], **self._settings}
-                        if found["settings"].get(name) != self._settings.get(name)
-                    ]
-                    raise InputError(
-                        f"{str(self._path)!r} holds results of other settings ({', '.join(sorted(differing))}): choose "
-                        "another --out, or remove it"
-                    )
-            except (ValueError, KeyError, TypeError):
-                if number == 0:
-                    raise InputError(f"{str(self._path)!r} is not a file of results; choose another --out") from None
+        for line in lines:
+            found = _record(line)
+            key, rows = found.get("item"), found.get("rows")
+            if isinstance(key, str) and isinstance(rows, list) and all(map(self._is_row, rows)):
+                self.rows[key] = rows
+                kept.append(line.decode())
         return kept
+
+    def _check(self, stored: Any) -> None:
+        if not isinstance(stored, dict):
+            raise InputError(f"{str(self._path)!r} is not a file of results; choose another --out")
+        if stored != self._settings:
+            absent = object()
+            names = {**stored, **self._settings}
+            differing = [name for name in names if stored.get(name, absent) != self._settings.get(name, absent)]
+            raise InputError(
+                f"{str(self._path)!r} holds results of other settings ({', '.join(sorted(differing))}): choose "
+                "another --out, or remove it"
+            )
+
+    def _is_row(self, row: Any) -> bool:
+        return isinstance(row, dict) and all(
+            (row[metric.name] is None or isinstance(row[metric.name], int | float))
+            and (not metric.within or metric.within in row)
+            for metric in self._metrics
+            if metric.name in row
+        )
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """The object on a line; empty for whatever else stands there."""
+    try:
+        found = json.loads(line.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")

@@ -12,6 +12,7 @@ from mmexplain.render.encode import data_uri
 from mmexplain.render.footage import kept_numbers
 from mmexplain.render.heat import heat
 from mmexplain.render.overlay import blend, photo_image
+from mmexplain.render.sanity import sanity
 from mmexplain.render.text import clean, percent
 from mmexplain.render.view_clip import decisive
 from mmexplain.render.view_text import text_view
@@ -38,6 +39,9 @@ def notebook_html(explanation: Explanation, layer: str | None = None, method: st
     if explanation.maps:
         key = explanation.key(layer, method)
         made = f"{escape(clean(key.method))} at {escape(clean(key.layer))} · {escape(clean(explanation.model))}"
+        for entry in sanity(explanation):
+            if (entry["layer"], entry["method"]) == (clean(key.layer), clean(key.method)):
+                made += f"<br>{escape(entry['says'])}"
         for number, target in enumerate(explanation.targets[:MOST]):
             known = explanation.probabilities
             detail = percent(None if known is None else float(known[number]))

@@ -14,6 +14,7 @@ from mmexplain.render.colors import css_gradient
 from mmexplain.render.encode import heat_uri, photo_uri
 from mmexplain.render.heat import Heat, colormap_of, heat
 from mmexplain.render.overlay import photo_image
+from mmexplain.render.sanity import sanity
 from mmexplain.render.text import clean, number, percent, rows, tone
 from mmexplain.render.view_clip import clip_cell, clip_view, pictures, reel
 from mmexplain.render.view_text import text_view
@@ -89,6 +90,7 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
         "cells": cells,
         "states": [[{name: value for name, value in cell.items() if name != "image"} for cell in row] for row in cells],
         "first": first,
+        "sanity": sanity(explanation),
         "provenance": _provenance(explanation),
     }
 
@@ -213,5 +215,5 @@ def _provenance(explanation: Explanation) -> list[tuple[str, str]]:
         ("methods", clean(", ".join(explanation.methods))),
         ("time", f"{explanation.seconds:.2f} s"),
     ]
-    told = {name for name, _ in listed}
+    told = {name for name, _ in listed} | ({"sanity"} if sanity(explanation) else set())
     return listed + [row for row in rows(explanation.provenance) if row[0] not in told]

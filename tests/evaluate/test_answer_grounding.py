@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 from mmexplain.errors import InputError
 from mmexplain.evaluate import Row, run
 from mmexplain.evaluate.answer_grounding import AnswerGrounding
+from mmexplain.evaluate.data import made_questions
 from mmexplain.evaluate.encoded import EncodedPhotos
 from mmexplain.preprocess import Preprocess
 from mmexplain.problem import Choice
 from mmexplain.tasks.registry import load
 from mmexplain.tasks.vqa import VQA, VQAAdapter
 from mmexplain.tasks.vqa.answering import VQAOutput
-from mmexplain.tasks.vqa.questions import Question, write_questions
+from mmexplain.tasks.vqa.questions import Question, read_questions, write_questions
 from tests.command_line import record, refusal
 
 pytest_plugins = ["tests.command_line_fixtures"]
@@ -142,8 +144,8 @@ def test_rows_by_hand(folder: Path) -> None:
     # Its attention lies on the first quarter whatever is asked.
     assert [row["pointing"] for row in (*of(first, "attention"), *of(second, "attention"))] == [0, 0, 1]
     assert [row["pointing"] for row in of(first, "random")] == [1 / 4, 1 / 2]
-    wide = (32 + 7.5) / 64
-    assert of(second, "random")[0]["pointing_15px"] == pytest.approx(wide**2, abs=0.01)
+    # 15 px there are 7.5 here: 7 more rows and columns, and in the corner the 37 of a, b ≥ 1 with a² + b² < 7.5².
+    assert of(second, "random")[0]["pointing_15px"] == (32 * 32 + 2 * 7 * 32 + 37) / 64**2
     assert len(of(first, "gradcam", "object")) == 2 and len(of(second, "gradcam", "location")) == 1
     assert len(of(first, "gradcam", "answered right")) == 1 and not of(second, "gradcam", "answered right")
 
@@ -158,6 +160,7 @@ def test_attention_alone_has_no_wrong_answers(folder: Path) -> None:
 def test_photos_are_encoded_once_and_explained_as_ever(folder: Path) -> None:
     model = task()
     protocol = AnswerGrounding(model, folder, ["gradcam"])
+    assert protocol.methods == ["gradcam", "attention"]
     before = model.answerer.seen
     protocol.measure(protocol.items())
     assert model.answerer.seen == before + 2, "two photos with three questions"
@@ -190,19 +193,19 @@ def test_what_cannot_be_measured(folder: Path) -> None:
     with pytest.raises(InputError, match="measures models that answer questions, and 'Linear' is none"):
         AnswerGrounding(classifier, folder, ["gradcam"])
     with pytest.raises(InputError, match="no split 'val'; there are: test, train"):
-        AnswerGrounding(task(), folder, ["gradcam"], split="val")
+        AnswerGrounding(task(), folder, ["gradcam"], split="val").items()
     with pytest.raises(InputError, match="no Flickr8k"):
         AnswerGrounding(task(), folder / "images", ["gradcam"])
     strange = task()
     strange.answerer.words = {"how": 1}
     with pytest.raises(InputError, match="knows no word of the questions"):
-        AnswerGrounding(strange, folder, ["gradcam"])
+        AnswerGrounding(strange, folder, ["gradcam"]).items()
     write_questions(folder / "questions.jsonl", [asked("0.png", "test", "b", phrase=1)])
     with pytest.raises(InputError, match=r"no question about the 'test' photos .* has boxes"):
-        AnswerGrounding(task(), folder, ["gradcam"])
+        AnswerGrounding(task(), folder, ["gradcam"]).items()
     (folder / "questions.jsonl").write_text("{}\n")
     with pytest.raises(InputError, match=r"line 1 of .* is not a question"):
-        AnswerGrounding(task(), folder, ["gradcam"])
+        AnswerGrounding(task(), folder, ["gradcam"]).items()
 
 
 def test_the_command(folder: Path, answerer: str, captioner: str) -> None:
@@ -223,8 +226,41 @@ def test_the_command(folder: Path, answerer: str, captioner: str) -> None:
     assert "measures models that answer questions" in refusal(*arguments, captioner)
 
 
-def test_the_questions_are_those_of_the_model_cards(data_dir: Path) -> None:
+def test_questions_are_made_when_wanted_and_kept(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = read_questions(folder / "questions.jsonl")
+    (folder / "questions.jsonl").unlink()
+    made: list[Path] = []
+    monkeypatch.setattr(made_questions, "read_captions", lambda path: made.append(path))
+    monkeypatch.setattr(made_questions, "generate", lambda captions: wanted)
+    monkeypatch.setattr(made_questions, "prune", lambda questions: questions)
+    monkeypatch.setenv("MMEXPLAIN_CACHE", str(tmp_path_factory.mktemp("cache") / "new"))
+    first = AnswerGrounding(task(), folder, ["gradcam"])
+    assert "making questions" in first.preparing() and not made, "the constructor makes none"
+    keys = [item.key for item in first.items()]
+    assert keys == ["0.png", "1.png"] and made == [folder / "annotations.jsonl.gz"]
+    assert first.settings()["questions"] == "made from captions"
+    again = AnswerGrounding(task(), folder, ["gradcam"])
+    assert again.preparing() == "" and [item.content[1] for item in again.items()] == [
+        item.content[1] for item in first.items()
+    ]
+    assert len(made) == 1
+    (kept,) = (Path(os.environ["MMEXPLAIN_CACHE"]) / "questions").iterdir()
+    kept.write_bytes(b"\xff{}")
+    assert [item.key for item in AnswerGrounding(task(), folder, ["gradcam"]).items()] == keys and len(made) == 2
+    path = folder / "annotations.jsonl.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"k l m", b"k l l")))
+    assert AnswerGrounding(task(), folder, ["gradcam"]).preparing(), "other captions have other questions"
+    monkeypatch.setenv("MMEXPLAIN_CACHE", str(folder / "annotations.jsonl.gz"))
+    assert [item.key for item in AnswerGrounding(task(), folder, ["gradcam"]).items()] == keys, "no cache, no harm"
+
+
+def test_the_questions_are_those_of_the_model_cards(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Made from the captions anew, they are as many of each kind as the model was scored on."""
+    monkeypatch.setenv("MMEXPLAIN_CACHE", str(tmp_path))
     task: Any = load("hierarchical-coattention", device="cpu")
     protocol = AnswerGrounding(task, data_dir / "flickr8k", ["gradcam"])
     zoo = Path(__file__).parents[2] / "tasks" / "zoo"

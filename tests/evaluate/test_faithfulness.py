@@ -6,6 +6,7 @@ import itertools
 import math
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from mmexplain.evaluate.faithfulness import METRICS, Faithfulness
 from mmexplain.evaluate.metrics.insertion_deletion import blurred
 from mmexplain.evaluate.questions import Question, ask, probe_of
 from mmexplain.evaluate.registry import get
+from mmexplain.explanation import Explanation
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.action.task import Action
 from mmexplain.tasks.captioning import CaptionerAdapter, Captioning, WordList
@@ -56,6 +58,7 @@ def test_against_a_loop(folder: Path) -> None:
     methods = ["gradcam", "gradcam++"]
     found = rows_of(Faithfulness(task, folder, methods, steps=4))
     black = torch.tensor(PREPROCESS.black, dtype=torch.float64).view(3, 1, 1)
+    ordered = 0
     for number, rows in enumerate(found):
         explanation = task.explain(folder / f"{number}.png", methods=methods)
         image = task.prepare(folder / f"{number}.png").inputs["image"][0].double()
@@ -74,7 +77,10 @@ def test_against_a_loop(folder: Path) -> None:
             falls.append((before - after) / before)
             assert row["drop"] == pytest.approx(max(0.0, falls[-1]), abs=1e-5)
             assert row["increase"] == float(after > before)
-            ranked = sorted(range(256), key=lambda i: (-float(values.flatten()[i]), i))
+            key = f"{number}.png".encode()
+            drawn = torch.randperm(256, generator=torch.Generator().manual_seed(crc32(key))).tolist()
+            flat = values.flatten().tolist()
+            ranked = [i for _, _, i in sorted((-flat[i], place, i) for place, i in enumerate(drawn))]
             curves: dict[str, list[float]] = {"insertion": [], "deletion": []}
             for count in (0, 64, 128, 192, 256):
                 removed, added = image.clone(), blurred(image).clone()
@@ -83,11 +89,16 @@ def test_against_a_loop(folder: Path) -> None:
                     added[:, i // 16, i % 16] = image[:, i // 16, i % 16]
                 curves["deletion"].append(says(removed))
                 curves["insertion"].append(says(added))
+            ordered += bool(values.max() > values.min())
             for name, curve in curves.items():
+                if values.max() == values.min():
+                    assert row[name] is None
+                    continue
                 assert row[name] == pytest.approx(sum((a + b) / 8 for a, b in itertools.pairwise(curve)), abs=1e-5)
         wins = {(r["method"], r["against"]): r["win"] for r in rows if r["against"]}
         first = 0.5 if falls[0] == falls[1] else float(falls[0] < falls[1])
         assert wins == {("gradcam", "gradcam++"): first, ("gradcam++", "gradcam"): 1 - first}
+    assert ordered >= 3
 
 
 def test_correlation_with_occlusion_on_the_maps_grid(folder: Path) -> None:
@@ -136,18 +147,33 @@ class Blind(nn.Module):
         return 0 * self.conv(images).mean((2, 3)) + torch.tensor([1.0, 0.0])
 
 
-def test_flat_maps_have_defined_numbers(folder: Path) -> None:
-    """The maps are zero: nothing is shown, pixels go in reading order, and no rank correlation is there."""
+def test_flat_maps_have_no_order(folder: Path) -> None:
+    """The maps are zero: nothing is shown, and no order of pixels and no rank correlation is there."""
     task = Classifier(Blind(), PREPROCESS, layer="conv")
     metrics = [metric.name for metric in METRICS]
     result = run(Faithfulness(task, folder, ["gradcam", "gradcam++"], metrics=metrics, steps=3, samples=10))
     line = result.lines[0].means
-    probability = 1 / (1 + math.exp(-1))
-    assert line["drop"].value == 0 and line["increase"].value == 0 and line["road"].value == 0
-    assert line["insertion"].value == pytest.approx(probability) == line["deletion"].value
-    assert math.isnan(line["correlation"].value) and line["correlation"].undefined == 3
+    assert line["drop"].value == 0 and line["increase"].value == 0
+    for name in ("insertion", "deletion", "road", "correlation"):
+        assert math.isnan(line[name].value) and line[name].undefined == 3
     assert line["infidelity"].value == 0 and line["sensitivity"].value == 0
     assert result.lines[2].labels["against"] == "gradcam++" and result.lines[2].means["win"].value == 0.5
+
+
+def test_maps_that_are_infinite_are_undefined(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Explanation.map
+
+    def with_infinity(self: Explanation, *target: Any, method: str | None = None, **options: Any) -> Tensor:
+        found = own(self, *target, method=method, **options)
+        return found.index_fill(0, torch.tensor([0]), math.inf) if method == "gradcam" else found
+
+    monkeypatch.setattr(Explanation, "map", with_infinity)
+    metrics = [metric.name for metric in METRICS if metric.name != "correlation"]
+    options: dict[str, Any] = {"metrics": metrics, "steps": 3, "samples": 10}
+    (rows,) = rows_of(Faithfulness(classifier(), folder, ["gradcam", "gradcam++"], **options), 0)
+    for row in rows:
+        numbers = {row[name] for name in metrics if name in row}
+        assert (numbers == {None}) == (row["method"] == "gradcam" or row["against"] == "gradcam")
 
 
 class Tiny(CaptionerAdapter):

@@ -84,6 +84,21 @@ def test_only_words_whose_class_is_in_the_photo_have_rows(coco: Path, monkeypatc
     assert next(row for row in first if row["method"] == "random")["pointing"] == 0.5
 
 
+def test_a_photo_of_another_size_than_it_was_marked_at_is_left_out(coco: Path) -> None:
+    task: Any = load("show-attend-tell", device="cpu")
+    index = task.captioner.vocabulary.index
+    task.generate = lambda features, beam: [[index("dog")]] * len(features)
+    path = coco / "annotations.jsonl"
+    path.write_text(path.read_text().replace('"w": 64', '"w": 640').replace('"cat": "cat"', '"cat": "dog"'))
+    protocol = GeneratedGrounding(task, coco, ["gradcam"])
+    assert list(protocol.measure(protocol.items())) == [[], []]
+    path.write_text(path.read_text().replace('"w": 640', '"w": 64', 1))
+    protocol = GeneratedGrounding(task, coco, ["gradcam"])
+    first, second = protocol.measure(protocol.items())
+    assert first and not second
+    assert any("marked at are left out" in note for note in protocol.notes())
+
+
 def test_what_cannot_be_measured(coco: Path, tmp_path: Path) -> None:
     task: Any = load("show-attend-tell", device="cpu")
     with pytest.raises(InputError, match="beam of at least 1"):

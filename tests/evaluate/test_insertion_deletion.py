@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from mmexplain.evaluate.metrics.insertion_deletion import area, blurred, counts, exchanged, order
+from mmexplain.evaluate.metrics.insertion_deletion import area, blurred, counts, exchanged, order, orders
 
 PHOTO = torch.tensor([[[0.4, 0.3], [0.2, 0.1]]], dtype=torch.float64)
 BLACK = torch.zeros(1, 1, 1, dtype=torch.float64)
@@ -17,7 +17,7 @@ BLACK = torch.zeros(1, 1, 1, dtype=torch.float64)
 
 def test_a_map_of_one_pixel_by_hand() -> None:
     """Two pixels a step; the model adds up the pixels."""
-    ordered = order(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    ordered = order(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.arange(4))
     numbers = counts(4, 2)
     assert numbers == [0, 2, 4]
     shares = [number / 4 for number in numbers]
@@ -27,19 +27,43 @@ def test_a_map_of_one_pixel_by_hand() -> None:
     assert insertion == pytest.approx([0, 0.7, 1]) and area(insertion, shares) == pytest.approx(0.6)
 
 
-def test_the_order_is_the_maps_and_ties_are_in_reading_order() -> None:
-    assert order(torch.tensor([[1.0, 3.0], [-2.0, 3.0]])).tolist() == [1, 3, 0, 2]
-    assert order(torch.zeros(40, 50)).tolist() == list(range(2000)), "a flat map"
-    assert order(torch.tensor([math.nan, -5.0, math.inf, math.nan, 0.0])).tolist() == [2, 4, 1, 0, 3]
-    assert order(torch.full((3,), math.nan)).tolist() == [0, 1, 2]
+def test_the_order_is_the_maps_and_ties_are_shuffled() -> None:
+    assert order(torch.tensor([[1.0, 3.0], [-2.0, 3.0]]), torch.arange(4)).tolist() == [1, 3, 0, 2]
+    assert order(torch.tensor([[1.0, 3.0], [-2.0, 3.0]]), torch.tensor([3, 0, 1, 2])).tolist() == [3, 1, 0, 2]
+    shuffle = torch.randperm(2000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(order(torch.zeros(40, 50), shuffle), shuffle), "a flat map"
+    values = torch.tensor([math.nan, -5.0, math.inf, math.nan, 0.0])
+    assert order(values, torch.tensor([4, 3, 2, 1, 0])).tolist() == [2, 4, 1, 3, 0]
+
+
+def test_places_that_tie_are_not_told_apart() -> None:
+    """The mean place in the order of pixels that a ReLU made zero is the same at the top and at the bottom."""
+    values = torch.zeros(60, 60)
+    values[25:35, 25:35] = 1
+    ordered = order(values, torch.randperm(3600, generator=torch.Generator().manual_seed(0)))
+    place = torch.empty(3600)
+    place[ordered] = torch.arange(3600.0)
+    place = place.view(60, 60)
+    assert place[25:35, 25:35].max() == 99
+    assert place[:20].mean() == pytest.approx(100 + 3499 / 2, rel=0.05) == place[40:].mean()
+
+
+def test_maps_without_an_order() -> None:
+    assert orders(torch.tensor([0.0, 1.0])) and orders(torch.tensor([math.nan, -2.0, -1.0]))
+    nothing = ([0.0, 0.0], [3.0, math.nan, 3.0], [math.nan], [1.0, math.inf])
+    assert not any(orders(torch.tensor(values)) for values in nothing)
 
 
 def test_a_good_order_beats_its_reverse() -> None:
     shares = [number / 4 for number in counts(4, 4)]
 
     def areas(values: torch.Tensor) -> tuple[float, float]:
-        gone = exchanged(PHOTO, BLACK, order(values), counts(4, 4)).sum((1, 2, 3)).tolist()
-        come = exchanged(BLACK.expand_as(PHOTO), PHOTO, order(values), counts(4, 4)).sum((1, 2, 3)).tolist()
+        gone = exchanged(PHOTO, BLACK, order(values, torch.arange(4)), counts(4, 4)).sum((1, 2, 3)).tolist()
+        come = (
+            exchanged(BLACK.expand_as(PHOTO), PHOTO, order(values, torch.arange(4)), counts(4, 4))
+            .sum((1, 2, 3))
+            .tolist()
+        )
         return area(gone, shares), area(come, shares)
 
     deletion, insertion = areas(PHOTO[0])
@@ -57,7 +81,7 @@ def test_steps_that_do_not_divide_the_pixels() -> None:
 
 def test_a_clip_loses_pixels_of_its_frames() -> None:
     clip = torch.arange(1.0, 9.0).view(1, 2, 2, 2)
-    found = exchanged(clip, torch.zeros(1, 1, 1, 1), order(clip[0]), [0, 3])
+    found = exchanged(clip, torch.zeros(1, 1, 1, 1), order(clip[0], torch.arange(8)), [0, 3])
     assert found.sum((1, 2, 3, 4)).tolist() == [36, 15] and found[1, 0, 1].tolist() == [[5, 0], [0, 0]]
 
 

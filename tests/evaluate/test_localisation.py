@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from mmexplain.errors import InputError, MethodError
 from mmexplain.evaluate import run
-from mmexplain.evaluate.data.scene import box_mask
+from mmexplain.evaluate.data.scene import Scene, Thing
 from mmexplain.evaluate.localisation import Localisation
+from mmexplain.evaluate.masks import box_mask
 from mmexplain.evaluate.metrics.localisation import iou, loc, segment_box
 from tests.evaluate.objects import colours, lines, photo, xml
 
@@ -56,7 +57,7 @@ def test_of_equal_segments_the_first_is_taken() -> None:
 )
 def test_maps_that_say_nothing(heat: np.ndarray) -> None:
     assert segment_box(heat) is None
-    assert loc(heat, np.ones(heat.shape, dtype=bool), 0.5) == 0
+    assert math.isnan(loc(heat, np.ones(heat.shape, dtype=bool), 0.5))
 
 
 def test_what_was_not_seen_is_not_inside() -> None:
@@ -125,7 +126,7 @@ def test_the_protocol_on_maps_that_are_known(data: Path) -> None:
     right = next(row for row in rows["right.png"] if "loc_0.5" in row)
     assert right["class"] == "red" and right["loc_0.5"] == pytest.approx(1, abs=0.1)
     assert right["loc_0.0"] == pytest.approx(32**2 / 36**2, abs=0.1)
-    assert next(row for row in rows["black.png"] if "loc_0.5" in row)["loc_0.5"] == 0
+    assert next(row for row in rows["black.png"] if "loc_0.5" in row)["loc_0.5"] is None
     alone = [protocol.measure([item])[0] for item in items.values()]
     assert alone == list(rows.values()), "a batch equals its photos alone"
 
@@ -138,6 +139,11 @@ def test_the_table_and_its_notes(data: Path) -> None:
     notes = " ".join(result.notes)
     assert "Left out: 1 of 3 classes" in notes and "(kite), and 1 of 5 photos" in notes and "8-connectivity" in notes
     assert Localisation(colours(), data, ["cam"], share=0.3).settings()["share"] == 0.3
+
+
+def test_crowds_are_left_out_of_boxes_alike() -> None:
+    scene = Scene("a", Path("a"), (4, 4), (Thing("dog", (0, 0, 2, 2)), Thing("dog", (0, 0, 4, 4), crowd=True)))
+    assert scene.boxes("dog").sum() == 16 and scene.boxes("dog", crowds=False).sum() == 4
 
 
 def test_photos_of_another_size_and_difficult_objects(tmp_path: Path) -> None:

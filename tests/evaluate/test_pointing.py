@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mmexplain.errors import InputError
 from mmexplain.evaluate import run
 from mmexplain.evaluate.data.scene import Scene, Thing
 from mmexplain.evaluate.intervals import mean
-from mmexplain.evaluate.metrics.pointing import energy_inside, hit, is_difficult, point_or_reject
+from mmexplain.evaluate.masks import near
+from mmexplain.evaluate.metrics.pointing import TOLERANCE, hit, is_difficult, point_or_reject
+from mmexplain.evaluate.on_objects import Looked
 from mmexplain.evaluate.pointing import CENTRE, Pointing
 from tests.evaluate.objects import colours, lines, photo
 
@@ -31,12 +34,24 @@ def torchray(mask: np.ndarray, point: tuple[int, int], tolerance: float) -> bool
 def test_tolerance_is_a_circle() -> None:
     mask = np.zeros((60, 60), dtype=bool)
     mask[30, 30] = True  # an object of one pixel
-    assert hit(mask, (30, 30)) and hit(mask, (44, 30)) and hit(mask, (30, 16))
-    assert not hit(mask, (45, 30)), "15 px away: nearer than 15 is asked for"
-    assert not hit(mask, (41, 41)), "15.6 px away over the corner"
-    assert hit(mask, (40, 40)) and hit(mask, (31, 30), 1.5) and not hit(mask, (31, 30), 1)
-    assert hit(mask, (30, 30), 0) and not hit(mask, (31, 30), 0)
-    assert not hit(mask, None) and not hit(np.zeros((60, 60), dtype=bool), (30, 30))
+    wide = near(mask, TOLERANCE)
+    assert hit((30, 30), wide) and hit((44, 30), wide) and hit((30, 16), wide)
+    assert not hit((45, 30), wide), "15 px away: nearer than 15 is asked for"
+    assert not hit((41, 41), wide), "15.6 px away over the corner"
+    assert hit((40, 40), wide) and hit((31, 30), near(mask, 1.5)) and not hit((31, 30), near(mask, 1))
+    assert np.array_equal(near(mask, 0), mask)
+    nothing = np.zeros((60, 60), dtype=bool)
+    assert not hit(None, wide) and not near(nothing, 15).any()
+
+
+def test_distances_of_a_photo_that_was_made_smaller() -> None:
+    """A pixel here is 2 high and 3 wide there: 15 are 7.5 down and 5 across."""
+    mask = np.zeros((60, 60), dtype=bool)
+    mask[30, 30] = True
+    wide = near(mask, 15, (2, 3))
+    assert hit((30, 37), wide) and not hit((30, 38), wide)
+    assert hit((34, 30), wide) and not hit((35, 30), wide), "15 exactly is not nearer"
+    assert hit((33, 35), wide) and not hit((33, 36), wide), "9² + 10² and 9² + 12²"
 
 
 def test_hits_equal_a_loop_over_all_pixels() -> None:
@@ -45,7 +60,7 @@ def test_hits_equal_a_loop_over_all_pixels() -> None:
         mask = random.random((24, 31)) > 0.995
         point = (int(random.integers(31)), int(random.integers(24)))
         for tolerance in (1, 4, 7.5, 15):
-            assert hit(mask, point, tolerance) == torchray(mask, point, tolerance)
+            assert hit(point, near(mask, tolerance)) == torchray(mask, point, tolerance)
 
 
 def test_the_difficult_subset() -> None:
@@ -58,15 +73,6 @@ def test_the_difficult_subset() -> None:
     assert is_difficult(scene(dog, cat), "dog") and not is_difficult(scene(dog, cat), "cat")
     assert not is_difficult(scene(dog, dog, cat), "dog"), "boxes sum to 98 of 200"
     assert not is_difficult(scene(Thing("dog", (0, 0, 10, 5)), cat), "dog"), "exactly a quarter is not less"
-
-
-def test_energy_by_hand() -> None:
-    heat = np.array([[1.0, 3.0], [-5.0, NAN]])
-    assert energy_inside(heat, np.array([[True, False], [True, True]])) == 0.25
-    assert energy_inside(heat, np.zeros((2, 2), dtype=bool)) == 0
-    assert energy_inside(np.ones((2, 2)), np.array([[True, False], [False, False]])) == 0.25, "flat: the box's share"
-    for nothing in (np.zeros((2, 2)), -heat.clip(0, 9), np.full((2, 2), NAN), np.array([[np.inf, 1], [0, 0]])):
-        assert energy_inside(nothing, np.ones((2, 2), dtype=bool)) == 0
 
 
 @pytest.mark.parametrize(
@@ -116,6 +122,7 @@ def test_the_protocol_on_maps_that_are_known(data: Path) -> None:
     assert of("wrong.png", "all") == {"red": 0} and of("wrong.png", "difficult") == {}
     assert of("flat.png", "all") == {"red": 0}, "a flat map is no hit, though all of the photo is red's"
     assert of("both.png", "all", CENTRE) == {"red": 0, "green": 0} and of("wrong.png", "all", CENTRE) == {"red": 1}
+    assert [row["energy"] for row in rows["flat.png"] if "energy" in row] == [None], "positive nowhere: undefined"
     energy = {row["class"]: row["energy"] for row in rows["both.png"] if "energy" in row}
     assert energy == {"red": pytest.approx(0.93, abs=0.06), "green": pytest.approx(0.93, abs=0.06)}
     # Of "both" red and green are there and blue's map is zero; the others are right only where they are rejected.
@@ -134,6 +141,21 @@ def test_the_table(data: Path) -> None:
     assert found["class_hit"].value == pytest.approx((1 / 3 + 1) / 2), "red 1 of 3, green 1 of 1"
     assert "energy" not in lines["all", CENTRE] and "class_hit" not in lines["top 5, reject none", "cam"]
     assert any("(empty)" in note for note in result.notes)
+
+
+def test_maps_that_are_not_finite_are_undefined(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Green's map is NaN: it is no strongest one for the others, whatever its place in the list."""
+    own = Looked.values
+
+    def values(self: Looked, label: int, method: str) -> torch.Tensor:
+        return torch.full((2, 2), NAN) if label == 1 else own(self, label, method)
+
+    monkeypatch.setattr(Looked, "values", values)
+    protocol = Pointing(colours(), data, ["cam"], reject=[0.5])
+    (rows,) = protocol.measure(protocol.items()[:1])
+    found = {(row["subset"], row["class"]): row["hit"] for row in rows if row["method"] == "cam"}
+    assert found["all", "red"] == 1 == found["top 5, reject below 50%", "red"]
+    assert found["all", "green"] is None is found["top 5, reject below 50%", "green"]
 
 
 def test_a_class_is_explained_by_its_likeliest_label(tmp_path: Path) -> None:

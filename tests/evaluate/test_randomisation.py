@@ -13,12 +13,13 @@ from scipy import stats
 from torch import Tensor, nn
 
 from mmexplain.errors import InputError, ModelError
-from mmexplain.evaluate import run
+from mmexplain.evaluate import run, together
 from mmexplain.evaluate.data_randomisation import DataRandomisation
 from mmexplain.evaluate.layer_randomisation import LayerRandomisation
 from mmexplain.evaluate.metrics.structure import hog_similarity, ssim
 from mmexplain.evaluate.randomisation import Verdict, compare, quick, similarities
 from mmexplain.evaluate.weights import RandomWeights
+from mmexplain.io import load_image
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification import Classifier
 from mmexplain.tasks.registry import load
@@ -195,7 +196,7 @@ def test_a_map_that_no_weight_changes_is_found() -> None:
     assert verdict.correlation == pytest.approx(1) and verdict.word == "little" and verdict.undefined == 0
     assert verdict.line() == (
         "input-x-gradient: with random weights the map would correlate 1.00 with this one (rank correlation over "
-        "1 target): it tells little of the model"
+        "1 target; between 1.00 and 1.00 over 3 draws): it tells little of the model"
     )
 
 
@@ -204,7 +205,7 @@ def test_numbers_are_the_rank_correlations_of_the_two_maps() -> None:
     task = task_of(PlainCNN().eval())
     photo = picture(40, 40)
     methods = ["gradcam", "input-x-gradient"]
-    found = {v.method: v for v in quick(task, photo, top=3, methods=methods, layers=["conv1"], weights_seed=4)}
+    found = {v.method: v for v in quick(task, photo, top=3, methods=methods, layers=["conv1"], weights_seed=4, draws=1)}
     weights = RandomWeights(task, 4)
     weights.randomise(weights.layers)
     one = task.explain(photo, top=3, methods=methods, layers=["conv1"])
@@ -217,6 +218,29 @@ def test_numbers_are_the_rank_correlations_of_the_two_maps() -> None:
         assert found[method].signed == pytest.approx(signed, abs=1e-5)
         absolute = sum(stats.spearmanr(a.abs(), b.abs()).statistic for a, b in kept) / len(kept)
         assert found[method].absolute == pytest.approx(absolute, abs=1e-5)
+
+
+def test_a_verdict_is_over_several_draws() -> None:
+    torch.manual_seed(0)
+    task, photo = task_of(PlainCNN().eval()), picture(40, 40)
+    options: dict[str, Any] = {"methods": ["input-x-gradient"], "top": 2}
+    (verdict,) = quick(task, photo, weights_seed=5, **options)
+    alone = [quick(task, photo, weights_seed=seed, draws=1, **options)[0] for seed in (5, 6, 7)]
+    signed = [one.signed for one in alone]
+    assert len(set(signed)) == 3 and verdict.drawn == tuple((one.signed, one.absolute) for one in alone)
+    assert verdict.signed == pytest.approx(sum(signed) / 3) and verdict.targets == 2
+    own = signed if verdict.signed >= verdict.absolute else [one.absolute for one in alone]
+    assert verdict.spread == (min(own), max(own), 3)
+    assert f"between {min(own):.2f} and {max(own):.2f} over 3 draws" in verdict.line()
+    assert "draws" not in alone[0].line()
+    with pytest.raises(InputError, match="draws=0: compare with 1 random model or more"):
+        quick(task, photo, draws=0)
+
+
+def test_draws_whose_maps_are_flat_do_not_count() -> None:
+    verdict = Verdict("l", "gradcam", "gradcam", 0.1, 0.3, 2, 0, ((0.0, 0.2), (math.nan, math.nan), (0.2, 0.4)))
+    assert verdict.spread == (0.2, 0.4, 2)
+    assert "of magnitudes over 2 targets; between 0.20 and 0.40 over 2 draws" in verdict.line()
 
 
 @pytest.mark.parametrize(
@@ -242,9 +266,13 @@ def test_maps_that_cannot_be_compared() -> None:
         "correlation": None,
         "signed": None,
         "absolute": None,
+        "low": None,
+        "high": None,
+        "draws": 0,
         "targets": 0,
         "undefined": 3,
         "verdict": "undefined",
+        "says": "with random weights the map is flat, or this one is: nothing to compare",
     }
     explanation = task_of(PlainCNN()).explain(picture(40, 40), layers=["conv1"])
     assert all(math.isnan(found.signed) for found in similarities(explanation, None))
@@ -356,6 +384,68 @@ def test_maps_of_two_models(tmp_path: Path) -> None:
         assert row["hog"] == pytest.approx(hog_similarity(*pair, (64, 64)), abs=1e-5)
     (line, _) = run(DataRandomisation(task, tmp_path, methods, layer="features.2", against=task)).lines
     assert all(found.value == pytest.approx(1) for found in line.means.values()) and len(line.means) == 4
+
+
+def one_by_one(protocol: Any) -> list[list[dict[str, Any]]]:
+    """The rows of each item measured without the others."""
+    return [rows for item in protocol.items() for rows in protocol.measure([item])]
+
+
+def assert_same_rows(protocol: Any) -> None:
+    batched = protocol.measure(protocol.items())
+    for rows, others in zip(batched, one_by_one(protocol), strict=True):
+        for row, other in zip(rows, others, strict=True):
+            assert row.keys() == other.keys()
+            for name, value in row.items():
+                assert value == (pytest.approx(other[name], abs=1e-4) if isinstance(value, float) else other[name])
+
+
+@pytest.mark.parametrize("sizes", [((40, 44), (44, 40), (41, 40)), ((40, 44), (40, 80), (60, 44))])
+def test_photos_in_a_batch_have_the_rows_of_each_alone(tmp_path: Path, sizes: Any, monkeypatch: Any) -> None:
+    for number, size in enumerate(sizes):
+        picture(*size).save(tmp_path / f"{number}.png")
+    torch.manual_seed(3)
+    task, other = task_of(Backwards().eval()), task_of(Backwards().eval())
+    methods = ["input-x-gradient", "gradcam", "smoothgrad(samples=4)", "rise(masks=8)"]
+    loaded: list[Any] = []
+    monkeypatch.setattr(together, "load_image", lambda path: loaded.append(path) or load_image(path))
+    layers = LayerRandomisation(task, tmp_path, methods, layer="body.2", stages=3)
+    layers.measure(layers.items())
+    assert len(loaded) == 3, "each photo is decoded once"
+    assert_same_rows(layers)
+    assert_same_rows(DataRandomisation(task, tmp_path, methods, layer="body.2", against=other))
+
+
+def test_captions_and_questions_in_a_batch(tmp_path: Path, captioner: str, answerer: str) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        picture(60 + 9 * number, 70).rotate(40 * number).save(tmp_path / "images" / f"{number}.png")
+    asked = [("0.png", QUESTION), ("1.png", "red"), ("2.png", "a dog runs")]
+    lines = [{"image": image, "question": question, "split": "test"} for image, question in asked]
+    (tmp_path / "qa.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for model in (captioner, answerer):
+        assert_same_rows(LayerRandomisation(load(model, device="cpu"), tmp_path, ["gradcam"], stages=4))
+
+
+def test_inputs_of_different_sizes_and_unusable_outputs(tmp_path: Path) -> None:
+    """What cannot be done together is done one by one."""
+    for number, width in enumerate((40, 64)):
+        picture(width, 40).save(tmp_path / f"{number}.png")
+    torch.manual_seed(3)
+    task = Classifier(Backwards().eval(), Preprocess(resize=32))
+    assert_same_rows(LayerRandomisation(task, tmp_path, ["input-x-gradient"], modes=["cascading"], stages=3))
+
+    class Breaks(Backwards):
+        """Puts out no numbers for wide bright photos once its head is random."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            broken = x.mean((1, 2, 3)) == x.mean((1, 2, 3)).max()
+            random = not torch.equal(self.head.weight, self.kept)
+            return super().forward(x) + torch.where(broken & random & torch.tensor(len(x) > 1), math.nan, 0.0)[:, None]
+
+    model = Breaks().eval()
+    model.register_buffer("kept", model.head.weight.detach().clone())
+    assert_same_rows(LayerRandomisation(task_of(model), tmp_path, ["input-x-gradient"], modes=["cascading"], stages=3))
 
 
 def test_models_that_cannot_be_compared(tmp_path: Path, answerer: str) -> None:

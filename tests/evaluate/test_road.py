@@ -63,13 +63,15 @@ def test_noise_is_drawn_for_what_is_guessed_only() -> None:
 
 
 def test_the_most_and_the_least_relevant_are_removed() -> None:
-    ordered = order(torch.tensor([0.1, 0.5, 0.5, 0.9, 0.2]))
+    ordered = order(torch.tensor([0.1, 0.5, 0.5, 0.9, 0.2]), torch.arange(5))
     assert removed(ordered, 60).tolist() == [False, True, False, True, False]
     assert removed(ordered, 60, least=True).tolist() == [True, False, False, False, True]
     assert [int(removed(ordered, percentile).sum()) for percentile in (0, 20, 75, 100)] == [5, 4, 2, 1]
     values = noise(1000)
     for percentile in PERCENTILES:
-        assert torch.equal(removed(order(values), percentile), values >= np.percentile(values, percentile))
+        assert torch.equal(
+            removed(order(values, torch.arange(1000)), percentile), values >= np.percentile(values, percentile)
+        )
 
 
 def test_both_orders_combined() -> None:
@@ -106,7 +108,10 @@ def test_combined_as_pytorch_grad_cam(monkeypatch: pytest.MonkeyPatch) -> None:
     peer = road.ROADCombined(list(PERCENTILES))
     (expected,) = peer(image, values[None].numpy(), [ClassifierOutputTarget(0)], Linear())
     scores = [
-        [float(Linear()(imputed(image[0], removed(order(values), p, least), noise=0)[None])) for p in PERCENTILES]
+        [
+            float(Linear()(imputed(image[0], removed(order(values, torch.arange(256)), p, least), noise=0)[None]))
+            for p in PERCENTILES
+        ]
         for least in (False, True)
     ]
     assert combined(*scores) == pytest.approx(float(expected), abs=1e-6)

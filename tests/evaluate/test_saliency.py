@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.nn import functional
 
 from mmexplain.evaluate.metrics.saliency import (
     auc_judd,
@@ -94,6 +95,18 @@ def test_kl_by_hand() -> None:
     assert kl(half, 1 - half) == pytest.approx(math.log(0.5 / 2**-52))
     assert kl(torch.tensor([[1.0, -5.0]]), torch.tensor([[1.0, 0.0]])) == pytest.approx(0, abs=1e-12)
     assert math.isnan(kl(-uniform, half)) and math.isnan(kl(half, torch.zeros(2, 2)))
+
+
+def test_rounding_does_not_split_ties() -> None:
+    """The left half is .1 and the right one .7; the means of cells of unequal sizes are these with rounding."""
+    values = torch.full((37, 74), 0.1, dtype=torch.float64)
+    values[:, 37:] = 0.7
+    cells = functional.adaptive_avg_pool2d(values[None], 14)[0]
+    assert cells.unique().numel() > 2
+    other = torch.rand(14, 14, generator=torch.Generator().manual_seed(0))
+    expected = stats.spearmanr((torch.arange(14) >= 7).expand(14, 14).flatten(), other.flatten()).statistic
+    for factor in (1e-12, 1, 1e12):
+        assert grid_spearman(factor * values, other) == pytest.approx(expected, abs=1e-12)
 
 
 def test_grid_is_that_of_14_cells() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,10 @@ def test_entities_are_refused(tmp_path: Path, encoding: str) -> None:
         path.write_bytes(text.encode(encoding))
         with pytest.raises(InputError, match="document type"):
             parse(path, 1)
+
+
+def test_a_box_that_is_nowhere_is_damaged_data(tmp_path: Path) -> None:
+    photo(tmp_path / "JPEGImages" / "a.png")
+    xml(tmp_path / "Annotations" / "a.xml", (64, 64), ("dog", (1, math.nan, 5, 5), 0))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="is no annotation of a photo: a box is nowhere"):
+        read(tmp_path)

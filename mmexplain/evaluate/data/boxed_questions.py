@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data.flickr8k import ANNOTATIONS, read_all_splits
+from mmexplain.evaluate.data.made_questions import kept_questions, made_questions
 from mmexplain.tasks.captioning.flickr8k import Photo
 from mmexplain.tasks.vqa.examples import generated
 from mmexplain.tasks.vqa.pointing import Pointed, answers_by_kind, pointed
-from mmexplain.tasks.vqa.questions import generate, prune, read_captions, read_questions
+from mmexplain.tasks.vqa.questions import read_questions
 
 QUESTIONS = "questions.jsonl"
 
@@ -23,7 +24,7 @@ class BoxedQuestions:
     Attributes:
         asked: photos that have such questions, in the file's order, with theirs.
         choices: kind of question → indices of its answers among the model's.
-        made: whether the questions were made from the captions now, or read from the folder.
+        made: whether the questions were made from the captions, or read from the folder.
     """
 
     asked: Sequence[tuple[Photo, Sequence[Pointed]]]
@@ -31,11 +32,21 @@ class BoxedQuestions:
     made: bool
 
 
+def must_be_made(folder: Path) -> bool:
+    """Whether reading the questions of a folder means making them, which takes half a minute.
+
+    Raises:
+        InputError: it holds no annotations.
+    """
+    return not (folder / QUESTIONS).is_file() and not kept_questions(folder / ANNOTATIONS).is_file()
+
+
 def read_boxed_questions(folder: Path, answers: Sequence[str], split: str, seed: int = 0) -> BoxedQuestions:
     """Questions about the photos of a folder in the layout of ``flickr8k``.
 
     They are those of ``questions.jsonl`` if it is there, as ``python -m mmexplain.tasks.vqa.questions`` writes it;
-    otherwise they are made from the captions as that command does by default, in half a minute.
+    otherwise they are made from the captions as that command does by default, in half a minute, and kept
+    (:mod:`mmexplain.evaluate.data.made_questions`).
 
     Args:
         folder: with ``annotations.jsonl.gz``.
@@ -50,7 +61,7 @@ def read_boxed_questions(folder: Path, answers: Sequence[str], split: str, seed:
     photos = read_all_splits(folder, split)
     path = folder / QUESTIONS
     made = not path.is_file()
-    questions = prune(generate(read_captions(folder / ANNOTATIONS))) if made else read_questions(path)
+    questions = made_questions(folder / ANNOTATIONS) if made else read_questions(path)
     source = generated(photos, questions)
     by_photo: dict[int, list[Pointed]] = {}
     for item in pointed(source, answers, split, seed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,8 @@ def _read_lines(path: Path) -> Iterator[Scene]:
 
 def _thing(name: str, bbox: Any, marks: Any, crowd: bool, path: str) -> Thing:
     x, y, width, height = (float(value) for value in bbox)
+    if not all(map(math.isfinite, (x, y, width, height))):
+        raise ValueError(f"a box {list(bbox)} that is nowhere")
     box = (x, y, x + width, y + height)
     if isinstance(marks, Mapping):
         return Thing(name, box, runs=_runs(marks, path) if marks else None, crowd=crowd)

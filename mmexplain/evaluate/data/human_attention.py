@@ -53,7 +53,10 @@ def read_human_attention(folder: Path) -> Sequence[Attended]:
             maps = {kind: _existing(folder / "maps" / name) for kind, name in record["maps"].items()}
             photo = _existing(folder / "images" / record["file"])
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise InputError(f"line {number} of {str(folder / ANNOTATIONS)!r} is no photo with maps") from None
+            raise InputError(
+                f"line {number} of {str(folder / ANNOTATIONS)!r} is no photo with maps: "
+                "'file' in images/ and 'maps' {kind: file in maps/}"
+            ) from None
         found.append(Attended(photo.stem, photo, maps, {kind: held for kind, held in points.items() if held}))
     return found
 
@@ -79,7 +82,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:
         raise InputError(
-            f"{str(path.parent)!r} holds no {path.name}: name a folder of photos with human maps"
+            f"{str(path.parent)!r} holds no {path.name}: photos with human maps are an {path.name} with 'file' and "
+            "'maps' on each line, beside images/ and maps/; or VQA-HAT's maps, questions (*questions*.json) and photos"
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {str(path)!r}: {error}") from None

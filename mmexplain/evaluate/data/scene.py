@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
+from mmexplain.evaluate.masks import Mask, box_mask, polygon_mask, union
 from mmexplain.geometry import Box, Size
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -70,11 +66,7 @@ class Thing:
             return self.runs.mask(size)
         if not self.polygons:
             return box_mask(self.box, size)
-        canvas = Image.new("1", (size[1], size[0]))
-        for polygon in self.polygons:
-            # Pillow's coordinates are those of pixel centres.
-            ImageDraw.Draw(canvas).polygon([value - 0.5 for value in polygon], fill=1)
-        return np.asarray(canvas)
+        return union((polygon_mask(polygon, size) for polygon in self.polygons), size)
 
 
 @dataclass(frozen=True)
@@ -104,23 +96,9 @@ class Scene:
 
     def mask(self, name: str) -> Mask:
         """Bool ``[h, w]``: the objects of a class, crowds and difficult ones too."""
-        return union([thing.mask(self.size) for thing in self.of(name)], self.size)
+        return union((thing.mask(self.size) for thing in self.of(name)), self.size)
 
-    def boxes(self, name: str) -> Mask:
-        """Bool ``[h, w]``: their boxes."""
-        return union([box_mask(thing.box, self.size) for thing in self.of(name)], self.size)
-
-
-def box_mask(box: Box, size: Size) -> Mask:
-    """Bool ``[h, w]``: pixels whose centres lie in the box; one whose edges turn inside out holds none."""
-    y, x = (np.arange(n) + 0.5 for n in size)
-    left, top, right, bottom = box
-    return ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
-
-
-def union(masks: Sequence[Mask], size: Size) -> Mask:
-    """Bool ``[h, w]``: what lies in any of the masks."""
-    found = np.zeros(size, dtype=bool)
-    for mask in masks:
-        found |= mask
-    return found
+    def boxes(self, name: str, crowds: bool = True) -> Mask:
+        """Bool ``[h, w]``: their boxes, with those of crowds or without."""
+        things = [thing for thing in self.of(name) if crowds or not thing.crowd]
+        return union((box_mask(thing.box, self.size) for thing in things), self.size)

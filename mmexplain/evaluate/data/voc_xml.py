@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def parse(path: Path, first: int) -> Annotation:
 
 def _thing(found: Element, first: int, size: Size) -> Thing:
     left, top, right, bottom = (float(_text(found, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    if not all(map(math.isfinite, (left, top, right, bottom))):
+        raise ValueError("a box is nowhere")
     height, width = size
     box = (left - first, top - first, min(right - first + 1, width), min(bottom - first + 1, height))
     difficult = (found.findtext("difficult") or "0").strip() == "1"

@@ -57,8 +57,9 @@ def drop(before: float, after: float) -> float:
 
 
 def increase(before: float, after: float) -> float:
-    """1 where Y < O, else 0; its mean is % Increase in Confidence (section 4.1, ii)."""
-    return float(before < after)
+    """1 where Y < O, else 0; its mean is % Increase in Confidence (section 4.1, ii). NaN for Y = 0, as
+    :func:`drop`: the two are of the same photos."""
+    return float(before < after) if before > 0 else math.nan
 
 
 def win(own: float, other: float) -> float:

@@ -1,59 +1,21 @@
 """How well a map lies on the thing that a word names, in the pixels of the photo's file.
 
 Maps are ``[..., H, W]`` of any sign, NaN where the model saw nothing; bool masks broadcast with them. Numbers are
-float64 ``[...]``, NaN where one is not defined.
+float64 ``[...]``, NaN where one is not defined: all are NaN for a map that is infinite anywhere or NaN everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-Box = tuple[float, float, float, float]
-"""``(left, top, right, bottom)`` in pixels of the file."""
 
 MOST = 100.0
 """Ratio of inside to outside at most."""
 
 LEVELS = 20
 """Level sets that :func:`best_iou` looks at."""
-
-
-def box_mask(boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
-    """The union of boxes: bool ``[H, W]``, the pixels whose centre lies in any of them.
-
-    A box in the photo that holds no pixel's centre stands for the pixel under its middle, so that a thing smaller than
-    a pixel is still there.
-
-    Args:
-        boxes: in pixels; what reaches beyond the photo is cut off.
-        size: ``(H, W)``.
-    """
-    height, width = size
-    y = torch.arange(height, dtype=torch.float64) + 0.5
-    x = torch.arange(width, dtype=torch.float64) + 0.5
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    for left, top, right, bottom in boxes:
-        held = ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
-        middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
-        if not bool(held.any()) and 0 <= middle_x < width and 0 <= middle_y < height:
-            held[int(middle_y), int(middle_x)] = True
-        mask |= held
-    return mask
-
-
-def grown(boxes: Sequence[Box], x: float, y: float) -> list[Box]:
-    """The boxes, larger by so many pixels on the left and right and at the top and bottom."""
-    return [(left - x, top - y, right + x, bottom + y) for left, top, right, bottom in boxes]
-
-
-def hit(peak: tuple[int, ...] | None, mask: Tensor) -> float:
-    """The pointing game (Zhang et al. 2018, "Top-down neural attention by excitation backprop"): 1 where the pixel
-    ``(x, y)`` of the maximum lies in the mask. A flat map, whose peak is None, points at nothing: 0."""
-    return 0.0 if peak is None else float(mask[peak[1], peak[0]])
 
 
 def best_iou(maps: Tensor, masks: Tensor, levels: int = LEVELS) -> Tensor:
@@ -79,7 +41,7 @@ def best_iou(maps: Tensor, masks: Tensor, levels: int = LEVELS) -> Tensor:
     total = counts[..., 1].sum(-1)
     outside, inside = counts[..., :levels, :].flip(-2).cumsum(-2).unbind(-1)
     best = (inside / (outside + total.unsqueeze(-1))).amax(-1)
-    return best.masked_fill(total == 0, torch.nan)
+    return best.masked_fill((total == 0) | ~_usable(maps), torch.nan)
 
 
 class Sums(NamedTuple):
@@ -97,7 +59,10 @@ class Sums(NamedTuple):
         positive, unseen = maps.nan_to_num(0.0).clamp_(min=0), maps.isnan()
         within = (masks & ~unseen).sum((-2, -1), dtype=torch.float64)
         without = maps.shape[-2] * maps.shape[-1] - unseen.sum((-2, -1)) - within
-        inside, outside = ((positive * part).sum((-2, -1), dtype=torch.float64) for part in (masks, ~masks))
+        inside, outside = (
+            (positive * part).sum((-2, -1), dtype=torch.float64).masked_fill(~_usable(maps), torch.nan)
+            for part in (masks, ~masks)
+        )
         return cls(inside, outside, within, without)
 
     def inside_outside(self) -> Tensor:
@@ -121,3 +86,7 @@ class Sums(NamedTuple):
 
 def _precise(maps: Tensor) -> Tensor:
     return maps if maps.dtype == torch.float64 else maps.float()
+
+
+def _usable(maps: Tensor) -> Tensor:
+    return ~(maps.isinf().any(-1).any(-1) | maps.isnan().all(-1).all(-1))

@@ -1,4 +1,17 @@
-"""Insertion and deletion: how fast the score rises or falls as pixels come or go, the most relevant first."""
+"""Insertion and deletion: how fast the score rises or falls as pixels come or go, the most relevant first.
+
+The causal metrics of Petsiuk, Das & Saenko, "RISE", BMVC 2018. Departures from the authors' released code
+(github.com/eclique/RISE, ``evaluation.py``):
+
+* Ties: there a reversed argsort puts equal pixels in an order that says where they are in the photo; here they are
+  shuffled. A flat map has no order: its areas are undefined.
+* Blur: both cut the Gaussian of 5 pixels to 11 × 11. There the convolution goes on with zeros beyond the border, here
+  with the border's own pixels, so that the start of insertion has no dark frame.
+* Deletion there goes to zeros of the normalised input, which is the mean grey; here to black, as the paper words it.
+* Steps: there 224 pixels at a time (of 224 × 224: 224 steps); here their number is chosen, and a step holds as many
+  pixels as that takes.
+* Area: the trapezoid rule over the share of pixels, as there.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +25,27 @@ SIDE, SIGMA = 11, 5.0
 """Of the Gaussian that blurs the photo before insertion, pixels: as in the authors' released code."""
 
 
-def order(values: Tensor) -> Tensor:
-    """Pixels by falling relevance: ``[n]`` indices into the flattened map ``[*P]``. Equal ones, and so all of a flat
-    map, stand in reading order; NaN, where the map says nothing, comes last."""
-    return values.flatten().nan_to_num(-torch.inf, torch.inf, -torch.inf).argsort(descending=True, stable=True)
+def orders(values: Tensor) -> bool:
+    """Whether a map ``[*P]`` puts pixels in an order at all: it is finite where it is not NaN, and not flat there."""
+    seen = values[~values.isnan()]
+    return bool(seen.numel() and seen.isfinite().all() and seen.max() > seen.min())
+
+
+def order(values: Tensor, shuffle: Tensor) -> Tensor:
+    """Pixels by falling relevance. Equal ones, such as all that a ReLU made zero, stand as they do in ``shuffle``: any
+    order of their places, such as the reading order, would be a map of its own. NaN, where the map says nothing, comes
+    last.
+
+    Args:
+        values: the map ``[*P]``, n pixels.
+        shuffle: ``[n]``, a permutation; the same for all maps that are compared.
+
+    Returns:
+        ``[n]`` indices into the flattened map.
+    """
+    flat = values.flatten().nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    shuffle = shuffle.to(flat.device)
+    return shuffle[flat[shuffle].argsort(descending=True, stable=True)]
 
 
 def counts(pixels: int, steps: int) -> list[int]:
@@ -26,8 +56,7 @@ def counts(pixels: int, steps: int) -> list[int]:
 def exchanged(image: Tensor, other: Tensor, ordered: Tensor, numbers: Sequence[int]) -> Tensor:
     """The photo with its first pixels taken from another one.
 
-    Petsiuk, Das & Saenko, "RISE", BMVC 2018, "causal metric". Deletion: the photo, pixels taken from black. Insertion:
-    the blurred photo, pixels taken from the sharp one.
+    Deletion: the photo, pixels taken from black. Insertion: the blurred photo, pixels taken from the sharp one.
 
     Args:
         image: ``[C, *P]``.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mmexplain.evaluate.data.scene import Mask
+from mmexplain.evaluate.masks import Mask
 from mmexplain.geometry import Box
 
 Heat = NDArray[np.floating]
@@ -50,13 +50,11 @@ def loc(heat: Heat, boxes: Mask, delta: float) -> float:
     """Loc(δ) = inside / (box + outside) (Chattopadhay et al. 2018, §4): the map is min-max normalised and its pixels
     over ``delta`` are counted inside and outside the boxes of the class; "box" is all that these cover.
 
-    A map that says nothing (see :func:`segment_box`) has 0. NaN where the boxes cover no pixel.
+    NaN for a map that says nothing (see :func:`segment_box`), and where the boxes cover no pixel.
     """
     covered = int(boxes.sum())
-    if not covered:
+    if not covered or not _speaks(heat):
         return math.nan
-    if not _speaks(heat):
-        return 0.0
     low, high = np.nanmin(heat), np.nanmax(heat)
     with np.errstate(invalid="ignore"):
         above = (heat - low) / (high - low) > delta

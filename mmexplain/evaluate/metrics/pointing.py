@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mmexplain.evaluate.data.scene import Mask, Scene
+from mmexplain.evaluate.data.scene import Scene
+from mmexplain.evaluate.masks import Mask
 
 TOLERANCE = 15
-"""Pixels by which the point may miss the object."""
+"""Pixels of the photo by which the maximum may miss, in the tolerant pointing game."""
 
 
-def hit(mask: Mask, point: tuple[int, ...] | None, tolerance: float = TOLERANCE) -> bool:
-    """Whether a pixel ``(x, y)`` lies on the object, or nearer than ``tolerance`` pixels to one of its pixels
-    (Zhang et al. 2016, §5.1, as TorchRay computes it). No point (a flat map has none) is no hit."""
-    if point is None:
-        return False
-    x, y = point[:2]
-    if tolerance <= 0:
-        return bool(mask[y, x])
-    reach = int(np.ceil(tolerance))
-    top, left = max(0, y - reach), max(0, x - reach)
-    rows, columns = np.nonzero(mask[top : y + reach + 1, left : x + reach + 1])
-    return bool(((rows + top - y) ** 2 + (columns + left - x) ** 2 < max(tolerance**2, 1)).any())
+def hit(point: tuple[int, ...] | None, mask: Mask) -> float:
+    """1 where a pixel ``(x, y)`` lies in the mask, else 0; no point (a flat map has none) is no hit.
+
+    The pointing game of Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, §5.1, takes the
+    maximum of a map, and for the mask the object with all that is nearer than :data:`TOLERANCE` to one of its pixels
+    (:func:`mmexplain.evaluate.masks.near`), a circle, as TorchRay computes it.
+    """
+    return 0.0 if point is None else float(mask[point[1], point[0]])
 
 
 def is_difficult(scene: Scene, name: str) -> bool:
@@ -31,19 +25,6 @@ def is_difficult(scene: Scene, name: str) -> bool:
     height, width = scene.size
     total = sum(thing.area for thing in scene.of(name))
     return total < 0.25 * height * width and len(scene.names) > 1
-
-
-def energy_inside(heat: NDArray[np.floating], boxes: Mask) -> float:
-    """The share of the map's positive part that lies in the boxes (energy-based pointing game, Wang et al. 2020 §4.3).
-
-    A map with nothing positive in it, or one that is not finite where it is seen, has 0. Unseen pixels (NaN) hold
-    nothing.
-    """
-    energy = np.nan_to_num(np.maximum(heat, 0), nan=0.0, posinf=np.inf)
-    total = float(energy.sum(dtype=np.float64))
-    if not 0 < total < np.inf:
-        return 0.0
-    return float(energy[boxes].sum(dtype=np.float64)) / total
 
 
 def point_or_reject(present: bool, hits: bool, strength: float, strongest: float, share: float) -> bool:

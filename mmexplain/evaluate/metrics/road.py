@@ -24,7 +24,8 @@ _NEIGHBOURS = [
 
 def removed(ordered: Tensor, percentile: int, least: bool = False) -> Tensor:
     """The pixels that are removed, ``[n]`` bool over the flattened map: those from a percentile of the
-    map's values (interpolated, without ties) on; or as many of the ``least`` relevant.
+    map's values (interpolated) on; or as many of the ``least`` relevant. Of equal pixels at the threshold those go that
+    come first in the order, so that the same number is removed for every map.
 
     Args:
         ordered: ``[n]`` by falling relevance, see :func:`mmexplain.evaluate.metrics.insertion_deletion.order`.
@@ -93,6 +94,7 @@ def imputed(image: Tensor, gone: Tensor, generator: torch.Generator | None = Non
 
 def combined(most: Sequence[float], least: Sequence[float]) -> float:
     """Mean over percentiles of (score without the least relevant pixels − score without the most relevant) / 2, as
-    pytorch-grad-cam combines the paper's two orders. Between −1/2 and 1/2 for probabilities; 0 where the order says
-    nothing."""
+    pytorch-grad-cam combines the paper's two orders. Between −1/2 and 1/2 for probabilities; about 0 for
+    a random order. Not for flat maps, which have none (see
+    :func:`mmexplain.evaluate.metrics.insertion_deletion.orders`)."""
     return float((np.asarray(least, dtype=float) - np.asarray(most, dtype=float)).mean() / 2)

@@ -139,11 +139,14 @@ def _seen(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 
 def _reduced(values: Tensor, cells: int) -> Tensor:
     """``[cells, cells]`` float64; NaN for cells of which nothing was seen."""
-    # The mean of equal numbers is rounded otherwise in every cell, which would make ranks of nothing.
     values = values.double()
     unseen = values.isnan()
-    if not bool((values[~unseen] != values[~unseen][:1]).any()):
-        values = torch.zeros_like(values).masked_fill(unseen, math.nan)
     total = functional.adaptive_avg_pool2d(values.nan_to_num(0.0, math.inf, -math.inf)[None], cells)[0]
     share = functional.adaptive_avg_pool2d((~unseen).double()[None], cells)[0]
-    return torch.where(share > 0, total / share, math.nan)
+    means = total / share
+    # The mean of equal numbers is rounded otherwise in every cell, which would make ranks of nothing: what differs by
+    # less than float32, in which maps are made, can tell apart is equal.
+    step = torch.finfo(torch.float32).eps * values.nan_to_num(0.0, math.inf, -math.inf).abs().max()
+    if 0 < float(step) < math.inf:
+        means = (means / step).round() * step
+    return torch.where(share > 0, means, math.nan)

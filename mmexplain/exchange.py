@@ -8,8 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmexplain.taps import LayerName, first_tensor, replace_tensor
+
+_exchanging: set[int] = set()
+"""Numbers of the hooks that exchange outputs now."""
 
 Seen = tuple[Tensor | None, int]
 """What a layer put out, and how many times it had run then; None and 0 if it did not."""
@@ -31,11 +35,26 @@ def exchanged(
         calls += 1
         return replace_tensor(output, value, change(value)) if number in (None, calls - 1) else None
 
-    handle = model.get_submodule(LayerName.parse(layer).module).register_forward_hook(hook)
+    module = model.get_submodule(LayerName.parse(layer).module)
+    handle = module.register_forward_hook(hook, prepend=True)
+    _exchanging.add(handle.id)
     try:
         yield
     finally:
+        _exchanging.discard(handle.id)
         handle.remove()
+
+
+def register_after_exchanges(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
+    """A forward hook that runs before all others but those of :func:`exchanged`.
+
+    What others record of a layer (transformers do, for hidden states) is then what this one hands on, and what this
+    one sees is what the layer is taken to put out.
+    """
+    handle = module.register_forward_hook(hook, prepend=True)
+    for number in [number for number in reversed(module._forward_hooks) if number in _exchanging]:
+        module._forward_hooks.move_to_end(number, last=False)
+    return handle
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mmexplain.errors import LayerError
+from mmexplain.exchange import register_after_exchanges
 from mmexplain.taps import LayerName, first_tensor, replace_tensor
 
 _listening = threading.local()
@@ -53,9 +54,7 @@ class Recorder:
         for layer in self._layers:
             name = LayerName.parse(layer)
             module = self._model.get_submodule(name.module)
-            # First of all hooks: what others record of the layer (transformers do, for hidden states) is then what is
-            # handed on, and on the way to the score.
-            self._handles.append(module.register_forward_hook(self._hook(layer, name.call), prepend=True))
+            self._handles.append(register_after_exchanges(module, self._hook(layer, name.call)))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -52,8 +53,9 @@ def register_after_exchanges(module: nn.Module, hook: Callable[..., Any]) -> Rem
     one sees is what the layer is taken to put out.
     """
     handle = module.register_forward_hook(hook, prepend=True)
-    for number in [number for number in reversed(module._forward_hooks) if number in _exchanging]:
-        module._forward_hooks.move_to_end(number, last=False)
+    hooks = cast("OrderedDict[int, Any]", module._forward_hooks)
+    for number in [number for number in reversed(hooks) if number in _exchanging]:
+        hooks.move_to_end(number, last=False)
     return handle
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from os.path import commonprefix
+from itertools import accumulate, takewhile
 from typing import Any
 
 _ALONE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -59,7 +59,7 @@ class Written:
         """What ``ids`` make in the tokenizer's hands."""
         special = set(tokenizer.all_special_ids)
         kept = [int(token) for token in ids if int(token) not in special]
-        text = _decoded(tokenizer, kept)
+        text = decoded(tokenizer, kept)
         ends = _ends(tokenizer, kept, text) or _ends_one_by_one(tokenizer, kept, text)
         own = iter(
             [(begin, stop + pending) for begin, (stop, pending) in zip([0, *(e for e, _ in ends)], ends, strict=False)]
@@ -142,9 +142,15 @@ def split(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFC", text))
 
 
-def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    """What tokens say, without special ones."""
     text: str = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text
+
+
+def unspaced(character: str) -> bool:
+    """Whether a character is of a script that is written without spaces."""
+    return re.match(f"[{_ALONE}]", character) is not None
 
 
 def _ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, bool]] | None:
@@ -158,13 +164,13 @@ def _ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, bool
     anchor = done = 0
     before = ""
     for number in range(1, len(ids) + 1):
-        after = _decoded(tokenizer, ids[anchor:number])
+        after = decoded(tokenizer, ids[anchor:number])
         whole = after.rstrip(_UNFINISHED)
         pending = whole != after or not after.startswith(before)
         if not pending:
             made += after[len(before) :]
             anchor, done = done, number
-            before = _decoded(tokenizer, ids[anchor:done])
+            before = decoded(tokenizer, ids[anchor:done])
         early = len(whole) - len(before) if pending and whole.startswith(before) else 0
         ends.append((len(made) + early, pending))
     if ends and ends[-1][1]:
@@ -174,9 +180,12 @@ def _ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, bool
 
 def _ends_one_by_one(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, bool]]:
     """The same by reading all tokens so far, each time: a place is written once it is as in the whole text."""
-    decoded = [_decoded(tokenizer, ids[:number]) for number in range(1, len(ids))]
-    same = [len(commonprefix([read.rstrip(_UNFINISHED), text])) for read in decoded]
-    pending = [read.endswith(_UNFINISHED) for read in decoded]
+    made = [decoded(tokenizer, ids[:number]) for number in range(1, len(ids))]
+    same = [
+        sum(1 for _ in takewhile(bool, map(operator.eq, read.rstrip(_UNFINISHED), text)))  # of the common prefix
+        for read in made
+    ]
+    pending = [read.endswith(_UNFINISHED) for read in made]
     return [*zip(accumulate(same, max), pending, strict=True), (len(text), False)] if ids else []
 
 

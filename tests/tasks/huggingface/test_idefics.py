@@ -141,7 +141,7 @@ def test_attention_is_the_models_own(family: str, captioner: Any) -> None:
     image = photo(240, 100)
     found = task.explain(image, caption="a dog", methods=["attention"])
     look = look_of(task, image)
-    said = torch.tensor([task.speaker.tokens("a dog")])
+    said = torch.tensor([task.speaker.tokens("a dog", look.prompt[0].tolist())])
     model = type(task.model).from_pretrained(task.model_id, attn_implementation="eager")
     inputs = {name: look.arguments[name] for name in ("pixel_values", "pixel_attention_mask")}
     with torch.no_grad():

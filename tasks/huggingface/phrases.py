@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from mmexplain.errors import TargetError, did_you_mean
 from mmexplain.targets import Target, contrast
 from mmexplain.tasks.captioning.words import is_content_word
-from mmexplain.tasks.huggingface.speaker import Speaker
-from mmexplain.tasks.huggingface.words import spell, split
+from mmexplain.tasks.huggingface.speaker import Look, Speaker
+from mmexplain.tasks.huggingface.words import decoded, spell, split
 
 
 class Said:
@@ -17,14 +18,15 @@ class Said:
     Args:
         speaker: whose tokens.
         ids: the caption's, without begin and end.
+        look: the photo and the prompt that it follows.
 
     Attributes:
         text: as people read it.
         words: its words, with their tokens.
     """
 
-    def __init__(self, speaker: Speaker, ids: Sequence[int]) -> None:
-        self.speaker = speaker
+    def __init__(self, speaker: Speaker, ids: Sequence[int], look: Look) -> None:
+        self.speaker, self.look = speaker, look
         self.ids = tuple(ids)
         self.text, self.words = spell(speaker.tokenizer, ids)
 
@@ -49,13 +51,15 @@ class Said:
         if words is None:
             found += [self._piece(start, 1) for start in range(len(self.words))]
         for phrase in [words] if isinstance(words, str) else words or ():
-            found += [self._piece(start, len(split(phrase))) for start in self._places(phrase)]
+            found += [self._piece(start, length) for start, length in self._places(phrase)]
         for phrase, other in (versus or {}).items():
-            if split(phrase.casefold()) == split(other.casefold()):
+            if not isinstance(other, str) or not split(other):
+                raise TargetError(f"{other!r} holds no word that {phrase!r} could be held against: name one")
+            if _folded(phrase) == _folded(other):
                 raise TargetError(f"{phrase!r} cannot be held against itself: name another")
-            for start in self._places(phrase):
-                piece = self._piece(start, len(split(phrase)))
-                rival = Target(other, piece.kind, self._instead(start, phrase, other), start, piece.content)
+            for start, length in self._places(phrase):
+                piece = self._piece(start, length)
+                rival = Target(other, piece.kind, self._instead(start, length, other), start, piece.content)
                 found.append(contrast(piece, rival))
         if whole:
             found.append(Target(self.text, "caption", (*self.ids, self.speaker.end), 0, words=len(self.words)))
@@ -88,24 +92,42 @@ class Said:
         label = " ".join(word.text for word in held)
         return Target(label, "word" if length == 1 else "span", ids, start, content, words=length)
 
-    def _instead(self, start: int, phrase: str, other: str) -> tuple[int, ...]:
-        """Tokens of ``other`` where the caption has ``phrase``: as they would be within the caption's text."""
-        before, stop = self.words[start].start, self.words[start + len(split(phrase)) - 1].stop
-        own = self.speaker.tokenizer.decode(self.ids[:before], skip_special_tokens=True)
-        with_own = self.speaker.tokenizer.decode(self.ids[:stop], skip_special_tokens=True)
+    def _instead(self, start: int, length: int, other: str) -> tuple[int, ...]:
+        """Tokens of ``other`` where the caption has ``length`` words from number ``start`` on: as they would be within
+        the caption's text."""
+        before, stop = self.words[start].start, self.words[start + length - 1].stop
+        prompt = self.look.prompt[0].tolist()
+        own = decoded(self.speaker.tokenizer, self.ids[:before])
+        with_own = decoded(self.speaker.tokenizer, self.ids[:stop])
         gap = with_own[len(own) : len(with_own) - len(with_own[len(own) :].lstrip())]
-        ids = tuple(self.speaker.tokens(own + gap + other))
-        if ids[:before] == self.ids[:before] and len(ids) > before:
-            return ids[before:]
-        return tuple(self.speaker.tokens(other))
+        alone = self.speaker.tokens(other, prompt)
+        ids = tuple(self.speaker.tokens(own + gap + other, prompt) if before else alone)
+        if ids[:before] != self.ids[:before] or len(ids) <= before:
+            ids = (*self.ids[:before], *self.speaker.continued([*prompt, *self.ids[:before]], gap, other))
+        self.speaker.fits(ids, other, self.look)
+        return ids[before:]
 
-    def _places(self, phrase: str) -> list[int]:
-        wanted = [word.casefold() for word in split(phrase)]
+    def _places(self, phrase: str) -> list[tuple[int, int]]:
+        """Where a phrase stands: its first word, and how many of the caption's words it is. Of those that are several
+        (characters that share a token) it has all or none."""
+        wanted = _folded(phrase)
         if not wanted:
             raise TargetError(f"{phrase!r} holds no word")
-        said = [word.text.casefold() for word in self.words]
-        places = [i for i in range(len(said)) if said[i : i + len(wanted)] == wanted]
+        parts = [(number, part) for number, word in enumerate(self.words) for part in _folded(word.text)]
+        said = [part for _, part in parts]
+        owners = [None, *(number for number, _ in parts), None]
+        places = [
+            (parts[i][0], parts[i + len(wanted) - 1][0] - parts[i][0] + 1)
+            for i in range(len(said) - len(wanted) + 1)
+            if said[i : i + len(wanted)] == wanted
+            and owners[i] != owners[i + 1]
+            and owners[i + len(wanted)] != owners[i + len(wanted) + 1]
+        ]
         if not places:
             hint = did_you_mean(phrase, [word.text for word in self.words])
             raise TargetError(f"{phrase!r} is not in the caption {self.text!r}{hint}")
         return places
+
+
+def _folded(text: str) -> list[str]:
+    return split(unicodedata.normalize("NFC", text).casefold())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,14 +11,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmexplain.errors import InputError, TargetError
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.views import Views
+from mmexplain.tasks.huggingface.words import decoded, unspaced
 
 BETWEEN = "attention between"
 """What a look has, while attention is listened to: see :meth:`Speaker.attention_between`."""
+
+_NEAR = 16
+"""Tokens before a text that tell whether a space has to stand in between."""
 
 
 @dataclass
@@ -97,8 +103,14 @@ class Speaker(ABC):
             do_sample=False,
             num_beams=beam,
             max_new_tokens=longest,
+            **self.unsaid(),
         )[0].tolist()
         return self.own(found, look)
+
+    def unsaid(self) -> dict[str, Any]:
+        """The argument of ``generate`` that keeps it from saying a photo's token."""
+        own = self.model.generation_config.suppress_tokens or ()
+        return {"suppress_tokens": sorted({*own, *self.marks})} if self.marks else {}
 
     def fresh(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Copies: some models write into what ``generate`` is given."""
@@ -125,10 +137,99 @@ class Speaker(ABC):
         own = self.tokenizer.eos_token_id
         return own if own in self.ends else min(self.ends)
 
-    def tokens(self, text: str) -> list[int]:
-        """Of a text that follows the prompt, without begin and end."""
-        found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+    def tokens(self, text: str, after: Sequence[int] | None = None) -> list[int]:
+        """Of a text, without begin and end.
+
+        Args:
+            text: as the user wrote it.
+            after: tokens that it follows, if it is to be scored: it then begins with a space where one has to stand
+                between the two, and marks in it that look like special tokens are read as plain characters. None for
+                a prompt.
+
+        Raises:
+            TargetError: a text to be scored holds what the tokenizer does not know, or the token of the photo.
+        """
+        text = unicodedata.normalize("NFC", text)
+        if after is None:
+            return self._plain(text)
+        before = decoded(self.tokenizer, after[-_NEAR:])
+        apart = before and not before[-1].isspace() and after[-1] not in self.tokenizer.all_special_ids
+        gap = " " if apart and not text[:1].isspace() and not (unspaced(before[-1]) and unspaced(text[:1])) else ""
+        found = self.continued(after, gap, text)
+        self._refuse(text, found)
         return found
+
+    def continued(self, before: Sequence[int], gap: str, text: str) -> list[int]:
+        """Tokens of a text to be scored that stands ``gap`` after other tokens. Some tokenizers begin every text with
+        a space, some keep those they are given, some know of none."""
+        near = list(before[-_NEAR:])
+        start = decoded(self.tokenizer, near)
+        for written in (text, gap + text) if gap else ():
+            found = self._plain(written, split_special_tokens=True)
+            joined = decoded(self.tokenizer, [*near, *found])
+            if joined.startswith(start) and joined[len(start) : len(start) + len(gap)].isspace():
+                return found
+        return self._plain(text, split_special_tokens=True)
+
+    def _plain(self, text: str, **options: Any) -> list[int]:
+        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False, **options).input_ids
+        return found
+
+    def _refuse(self, text: str, ids: Sequence[int]) -> None:
+        unknown = self.tokenizer.unk_token_id
+        if unknown in ids and text.strip() != self.tokenizer.unk_token:
+            word = next(
+                (word for word in text.split() if unknown in self._plain(word, split_special_tokens=True)), text
+            )
+            raise TargetError(f"the model's tokenizer does not know {word!r}; write {text!r:.80} without it")
+        if not self.marks.isdisjoint(ids):
+            mark = next(iter(self.marks & set(ids)))
+            raise TargetError(
+                f"{text!r:.80} holds {self.tokenizer.convert_ids_to_tokens(mark)!r}, which stands for the photo; "
+                "leave it out"
+            )
+
+    @property
+    def marks(self) -> frozenset[int]:
+        """Tokens that stand for a photo or a clip, which no text holds."""
+        named = (getattr(self.model.config, f"{kind}_token_id", None) for kind in ("image", "video"))
+        return frozenset(number for number in named if number is not None)
+
+    @property
+    def reads(self) -> int | None:
+        """How many tokens the text part reads, prompt and text together; None where nothing bounds them."""
+        config = self.model.config.get_text_config(decoder=True)
+        most: int | None = getattr(config, "max_position_embeddings", None)
+        return most
+
+    def room(self, look: Look) -> int | None:
+        """How many tokens a text after a look's prompt may have.
+
+        Raises:
+            InputError: none: the prompt is too long.
+        """
+        if self.reads is None:
+            return None
+        ids = look.arguments.get("input_ids", look.prompt)
+        length = max(look.prompt.shape[1], ids.shape[1])
+        if length >= self.reads:
+            raise InputError(
+                f"the prompt has {length} tokens, and {self.checkpoint.id!r} reads {self.reads}: shorten it"
+            )
+        return self.reads - look.prompt.shape[1]
+
+    def fits(self, ids: Sequence[int], text: str, look: Look) -> None:
+        """Check a text's length.
+
+        Raises:
+            InputError: it is too long.
+        """
+        room = self.room(look)
+        if room is not None and len(ids) > room:
+            raise InputError(
+                f"{text!r:.60} has {len(ids)} tokens, and {self.checkpoint.id!r} reads {room} after its prompt; "
+                "shorten it"
+            )
 
     # -- layers -----------------------------------------------------------------------------------------------------
 

@@ -74,8 +74,14 @@ class Speaking(Task):
         }
 
     def before(self, photo: Photo, prompt: str, score: ScoreName = "log-probability", **options: Any) -> OnPhoto:
-        """The model with a photo before it."""
-        return OnPhoto(self, photo, self.speaker.look(photo, prompt), score, **options)
+        """The model with a photo before it.
+
+        Raises:
+            InputError: the prompt is too long.
+        """
+        look = self.speaker.look(photo, prompt)
+        self.speaker.room(look)
+        return OnPhoto(self, photo, look, score, **options)
 
     def on(self, image: Any) -> OnPhoto:
         """The model with a photo before it, and nothing asked: to look at its layers."""
@@ -88,6 +94,8 @@ class Speaking(Task):
         Raises:
             ModelError: nothing.
         """
+        room = self.speaker.room(look)
+        longest = longest if room is None else min(longest, room)
         with undisturbed(self.model, self.speaker.device):
             found = self.speaker.generate(look, beam, longest)
         if not found:
@@ -160,8 +168,8 @@ class Captioning(Speaking):
         found = []
         for photo, own in zip(photos, captions, strict=True):
             task = self.before(photo, asked, score)
-            ids = self.says(task.look, beam, max_length) if own is None else self._tokens(own)
-            sentence = Sentence(self.speaker, ids)
+            ids = self.says(task.look, beam, max_length) if own is None else self._tokens(own, task.look)
+            sentence = Sentence(self.speaker, ids, task.look)
             targets = sentence.targets(words, whole, versus)
             task.words = [
                 range(self.speaker.first_place(task.look) + word.start, self.speaker.first_place(task.look) + word.stop)
@@ -177,10 +185,12 @@ class Captioning(Speaking):
             found.append(task.explained(choice, **options))
         return found if several else found[0]
 
-    def _tokens(self, caption: str) -> list[int]:
+    def _tokens(self, caption: str, look: Look) -> list[int]:
         if not split(caption):
             raise InputError(f"the caption {caption!r} holds no word; write one, or leave it out to have one made")
-        return self.speaker.tokens(caption)
+        ids = self.speaker.tokens(caption, look.prompt[0].tolist())
+        self.speaker.fits(ids, caption, look)
+        return ids
 
 
 class Answering(Speaking):
@@ -255,14 +265,14 @@ class Answering(Speaking):
             raise InputError("there is no question; ask something, such as 'what is the dog doing'")
         task = self.before(photo, self.speaker.question.format(question), score)
         named = [answers] if isinstance(answers, (str, Target)) else list(answers or ())
-        targets = [self.target(answer) for answer in named]
+        targets = [self.target(answer, task.look) for answer in named]
         pairs = [] if versus is None or isinstance(versus, str) else [*versus]
-        targets += [_contrast(self.target(one), self.target(other)) for one, other in pairs]
+        targets += [_contrast(self.target(one, task.look), self.target(other, task.look)) for one, other in pairs]
         if top != 0 and not (top is None and targets and pairs and not named):
             said = self.says(task.look, beam, longest)
-            targets.insert(0, Target(Sentence(self.speaker, said).text, "answer", tuple(said)))
+            targets.insert(0, Target(Sentence(self.speaker, said, task.look).text, "answer", tuple(said)))
         if isinstance(versus, str):
-            against = self.target(versus)
+            against = self.target(versus, task.look)
             targets = [_contrast(target, against) for target in targets if target.ids != against.ids]
         targets = list({(target.ids, target.versus): target for target in targets}.values())
         if not targets:
@@ -276,18 +286,20 @@ class Answering(Speaking):
             Choice([targets], self.choice(targets, texts, []), [question], [shown]), text=text, **options
         )
 
-    def target(self, answer: str | Target) -> Target:
-        """An answer in any words.
+    def target(self, answer: str | Target, look: Look) -> Target:
+        """An answer in any words, after a look's prompt.
 
         Raises:
-            TargetError: it is empty.
+            TargetError: it is empty, no text, or holds what the tokenizer does not know.
+            InputError: it is too long.
         """
         if isinstance(answer, Target):
             return answer
-        tokens = self.speaker.tokens(answer)
-        if not tokens or not answer.strip():
+        if not isinstance(answer, str) or not answer.strip():
             raise TargetError(f"the answer {answer!r} is empty: write one")
-        return Target(answer, "answer", tuple(tokens))
+        ids = self.speaker.tokens(answer, look.prompt[0].tolist())
+        self.speaker.fits(ids, answer, look)
+        return Target(answer, "answer", tuple(ids))
 
 
 def captioner(checkpoint: Checkpoint) -> Captioning:

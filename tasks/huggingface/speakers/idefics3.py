@@ -32,10 +32,6 @@ class Idefics3(ImageTextSpeaker):
         """As its chat template writes it."""
         return f"User:<image>{prompt}<end_of_utterance>\nAssistant:"
 
-    def tokens(self, text: str) -> list[int]:
-        """After "Assistant:" comes a space, which belongs to the first word."""
-        return super().tokens(text if text[:1].isspace() else f" {text}")
-
     def seen(self, photo: Photo, made: dict[str, Tensor]) -> tuple[Tensor, Geometry, Views, Tensor]:
         """One tile as a picture, ``[1, 3, h, w]``; several with their thumbnail as ``[1, T, 3, h, w]``."""
         pixels = made["pixel_values"]

@@ -141,7 +141,7 @@ def test_attention_is_the_models_own(family: str, captioner: Any) -> None:
     image = photo(240, 100)
     found = task.explain(image, caption="a dog", methods=["attention"])
     look = look_of(task, image)
-    said = torch.tensor([task.speaker.tokens("a dog")])
+    said = torch.tensor([task.speaker.tokens("a dog", look.prompt[0].tolist())])
     model = type(task.model).from_pretrained(task.model_id, attn_implementation="eager")
     inputs = {name: look.arguments[name] for name in ("pixel_values", "pixel_attention_mask")}
     with torch.no_grad():
@@ -165,8 +165,8 @@ def test_texts_begin_with_the_space_after_the_colon(captioner: Any) -> None:
     ]
     whole = tokenizer(processor.apply_chat_template(turns), add_special_tokens=False).input_ids
     start = tokenizer(processor.apply_chat_template(turns[:1], add_generation_prompt=True), add_special_tokens=False)
-    own = task.speaker.tokens("a dog")
-    assert whole[len(start.input_ids) :][: len(own)] == own == task.speaker.tokens(" a dog")
+    own = task.speaker.tokens("a dog", start.input_ids)
+    assert whole[len(start.input_ids) :][: len(own)] == own == task.speaker.tokens(" a dog", start.input_ids)
 
 
 def test_without_a_template_the_prompt_is_the_same(captioner: Any, monkeypatch: Any) -> None:

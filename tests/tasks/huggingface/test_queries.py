@@ -54,7 +54,7 @@ def test_a_text_costs_what_the_model_says_that_it_costs(family: str, load: Any) 
     speaker, model = task.speaker, task.speaker.model
     image = photo(200, 120)
     look = looked(task, image).look
-    ids = torch.tensor([speaker.tokens(CAPTION)])
+    ids = torch.tensor([speaker.tokens(CAPTION, look.prompt[0].tolist())])
     labels = torch.cat([ids, torch.tensor([[speaker.end]])], 1)
     if task.name == "vqa":
         # BLIP's loss begins with the token that starts the decoder, and has the end in it.
@@ -115,7 +115,7 @@ def test_attention_is_what_transformers_gives(family: str, load: Any) -> None:
     speaker, model = task.speaker, task.speaker.model
     image = photo(120, 120)
     look = looked(task, image).look
-    ids = torch.tensor([speaker.tokens(CAPTION)])
+    ids = torch.tensor([speaker.tokens(CAPTION, look.prompt[0].tolist())])
     shown = explained(task, image, methods=["attention"]).maps
     (found,) = (values[-1] for values in shown.values())
     model.set_attn_implementation("eager")

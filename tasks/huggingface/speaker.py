@@ -14,6 +14,7 @@ from mmexplain.geometry import Geometry
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
+from mmexplain.tasks.huggingface.kernels import own_kernels
 from mmexplain.tasks.huggingface.views import Views
 
 BETWEEN = "attention between"
@@ -92,12 +93,13 @@ class Speaker(ABC):
 
     def generate(self, look: Look, beam: int, longest: int) -> list[int]:
         """What the model says, without its end: its own ``generate``, without sampling."""
-        found = self.model.generate(
-            **self.fresh(look.arguments),
-            do_sample=False,
-            num_beams=beam,
-            max_new_tokens=longest,
-        )[0].tolist()
+        with own_kernels(self.model):
+            found = self.model.generate(
+                **self.fresh(look.arguments),
+                do_sample=False,
+                num_beams=beam,
+                max_new_tokens=longest,
+            )[0].tolist()
         return self.own(found, look)
 
     def fresh(self, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class OnPhoto(Task):
         words: where the words that were read before a target stand among the places of the text layer.
     """
 
+    heavy_decode = True
+
     def __init__(
         self, owner: Speaking, photo: Photo, look: Look, score: ScoreName, words: Sequence[Sequence[int]] = ()
     ) -> None:

@@ -135,8 +135,6 @@ class EncoderDecoder(Speaker):
     def _empty(self, size: Size) -> Tensor:
         return torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
 
-    # -- attention --------------------------------------------------------------------------------------------------
-
     def attention_layers(self) -> list[str]:
         """The decoder's cross-attention."""
         names = [name for name, _ in self.model.named_modules() if _CROSS.search(name)]

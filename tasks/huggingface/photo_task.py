@@ -163,7 +163,7 @@ class OnPhoto(Task):
             if not self.look.views.single and method.space in ("pixel", "probe", "product"):
                 raise MethodError(
                     f"{method.name!r} needs the photo as one picture, and {self.model_id!r} reads this one as "
-                    f"{self.look.views.count} tiles; use 'gradcam', or a smaller photo"
+                    f"{self.look.views.count} tiles; use methods on layers, such as 'gradcam' and 'layercam'"
                 )
         (found,) = explain(self, batch, choice, **options)
         found.maps = {

@@ -53,11 +53,13 @@ class Speaker(ABC):
     Attributes:
         asked: the prompt of a caption, if the user gives none.
         question: how a question becomes a prompt, with ``{}`` in its place.
+        tower: dotted name of the vision part; "" stands for the whole model.
         prefix: leading tokens of the vision part that are no place in the photo.
     """
 
     asked: ClassVar[str] = ""
     question: ClassVar[str] = "{}"
+    tower: ClassVar[str] = ""
     prefix: int = 0
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -174,12 +176,15 @@ class Speaker(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where photos are sent."""
-        found: torch.device = next(parameter.device for parameter in self.model.parameters())
-        return found
+        """Where photos are sent: to the vision part. Its parameters that are loaded when they are needed (offloaded by
+        accelerate) are nowhere, which is passed over."""
+        parts = (self.model.get_submodule(self.tower), self.model)
+        devices = (parameter.device for part in parts for parameter in part.parameters())
+        return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating type of what photos are sent as: that of the vision part."""
-        found: torch.dtype = next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+        parts = (self.model.get_submodule(self.tower), self.model)
+        found: torch.dtype = next(p.dtype for part in parts for p in part.parameters() if p.is_floating_point())
         return found

@@ -98,7 +98,7 @@ class Vilt(VQA):
 
     def reader(self, layer: str, shape: Sequence[int]) -> Reader | None:
         """As the photo's patches stand."""
-        return self._patches and self._patches.reader(layer, shape, self._length)
+        return self._patches.reader(layer, shape, self._length) if self._patches else None
 
     def text_layer(self) -> str:
         """The embedding of the question's tokens."""

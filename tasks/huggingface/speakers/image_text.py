@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mmexplain.errors import LayerError
@@ -133,8 +133,7 @@ class ImageTextSpeaker(Prompted):
         Raises:
             LayerError: the embedding of tokens, where those of the photo are not filled in yet.
         """
-        if layer.partition("@")[0] == self.text_layer():
-            raise LayerError(f"{layer!r} puts out the words' vectors, none of the photo; use {self.projector!r}")
+        self.require_photo(layer)
         if layer.startswith(self.text):
             if len(shape) == 3 and shape[1] >= look.prompt.shape[1]:
                 return Reader("tokens", grid=look.views.shape, order=look.context["order"][0])
@@ -144,6 +143,12 @@ class ImageTextSpeaker(Prompted):
         if layer.startswith(self.tower):
             return self.grid_reader(shape, look, self.patches(look), self.prefix)
         return None
+
+    def require_photo(self, layer: str) -> None:
+        """Raise a LayerError for an embedding of the language model's."""
+        name = layer.partition("@")[0]
+        if name.startswith(self.text) and isinstance(self.model.get_submodule(name), nn.Embedding):
+            raise LayerError(f"layer {layer!r} puts out vectors of words, none of the photo; use {self.projector!r}")
 
     def grid_reader(self, shape: Sequence[int], look: Look, grid: tuple[int, int], prefix: int) -> Reader | None:
         """Tokens ``[views, prefix + h · w, C]``."""

@@ -131,7 +131,7 @@ def test_occlusion_finds_a_planted_patch(captioner: Any) -> None:
 
 
 def test_tiles_are_no_picture(captioner: Any) -> None:
-    with pytest.raises(mmexplain.MethodError, match="reads this one as 9 tiles"):
+    with pytest.raises(mmexplain.MethodError, match="reads this one as 9 tiles; use methods on layers"):
         captioner("idefics3").explain(photo(240, 100), caption="a dog", methods=["occlusion"])
 
 

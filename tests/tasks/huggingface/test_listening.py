@@ -1,4 +1,4 @@
-"""Listening to a model's attention: by several threads, and to models that keep some of it to themselves."""
+"""What threads share: attention that is listened to, models that keep some of it to themselves, and vmap's advice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import mmexplain
+from mmexplain import gradients
 from mmexplain.io import load_image
 from mmexplain.tasks.huggingface.attention import Listening
 from mmexplain.tasks.huggingface.photo_task import ids_of
@@ -149,3 +150,18 @@ def test_nothing_is_left_behind_by_names_that_are_wrong(captioner: Any, monkeypa
             pass
     assert [len(module._forward_hooks) for module in model.modules()] == hooks
     assert implementations(model) == before
+
+
+def test_advice_on_vmap_stays_off_while_any_thread_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    switched: list[bool] = []
+    monkeypatch.setattr(torch._C._functorch, "_set_vmap_fallback_warning_enabled", switched.append)
+
+    def once() -> None:
+        with gradients._without_advice():
+            pass
+
+    with gradients._without_advice():
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(once).result()
+        assert True not in switched
+    assert switched[-1] is True and switched.count(True) == 1

@@ -140,6 +140,7 @@ def explain(
         batch.inputs,
         batch.context,
         batch.reader or task.reader,
+        task.heavy_decode,
     )
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
 

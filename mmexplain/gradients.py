@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -56,15 +57,27 @@ def at_once(values: Sequence[Tensor], vectors: Sequence[Tensor], wanted: Sequenc
     return [next(found) if there else None for there in reached]
 
 
+_silent = 0
+"""How many threads are within :func:`_without_advice`: the switch is one for all."""
+_silent_lock = threading.Lock()
+
+
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """vmap warns of operators that it goes through in turn, which the user can do nothing about."""
+    """vmap warns of operators that it goes through in turn, which the user can do nothing about. The first thread
+    switches that off, the last one on."""
+    global _silent
     switch = getattr(torch._C._functorch, "_set_vmap_fallback_warning_enabled", lambda _: None)
-    switch(False)
+    with _silent_lock:
+        _silent += 1
+        switch(False)
     try:
         yield
     finally:
-        switch(True)
+        with _silent_lock:
+            _silent -= 1
+            if not _silent:
+                switch(True)
 
 
 def in_turn(value: Tensor, vectors: Tensor, wanted: Sequence[Tensor], *, create_graph: bool) -> Sequence[Tensor | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from copy import copy
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -317,7 +318,7 @@ class Probe:
         old = self.problem
         inputs = {name: ordinary(value)[owner] for name, value in old.inputs.items() if name != old.image}
         context = {name: ordinary(value)[owner] for name, value in old.context.items()}
-        return Problem(old.model, old.encode, old.decode, old.score, {old.image: images, **inputs}, context, old.reader)
+        return replace(old, inputs={old.image: images, **inputs}, context=context)
 
     def _rows(self, owner: Tensor) -> Rows:
         return [self.targets[number] for number in owner.tolist()]

@@ -68,6 +68,7 @@ class Problem:
         inputs: name → ``[B, ...]``; the first floating tensor with four or more axes is the photo (or clip).
         context: name → ``[B, ...]``.
         reader: how layers are read as maps, where the task knows; found out by their shapes otherwise.
+        heavy_decode: ``decode`` is most of the model, so that rows are not repeated before it unless asked for.
     """
 
     model: nn.Module
@@ -77,6 +78,7 @@ class Problem:
     inputs: dict[str, Tensor]
     context: dict[str, Tensor] = field(default_factory=dict)
     reader: ReaderOf | None = None
+    heavy_decode: bool = False
 
     @property
     def image(self) -> str:

@@ -48,14 +48,24 @@ def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     are pulled back from there by vjp (``benchmarks/strategies.py``). On an accelerator a decoder's small kernels take
     as long for many rows as for few, and vmap goes through those of recurrent cells and of fused attention in turn:
     there, and where vmap or the output do not allow it, the features are expanded.
+
+    A ``decode`` that is most of the model sees each input once on every device, because k rows would take k times the
+    memory of its activations; where vmap or the output do not allow it, there are k backward passes in turn.
     """
-    if len(rows[0]) > 1 and not forward.create_graph and features.device.type == "cpu":
+    heavy = forward.problem.heavy_decode
+    if len(rows[0]) > 1 and not forward.create_graph and (heavy or _on_cpu(features)):
         try:
             return _from_output(forward, features, rows)
+        except torch.cuda.OutOfMemoryError:
+            raise
         except Exception as error:
             # Whatever operators and outputs raise that do not fit; a genuine error comes again.
-            _log.debug("cannot expand the output (%s); expanding the features", error)
-    return boundary(forward, features, rows)
+            _log.debug("cannot expand the output (%s); %s", error, "in turn" if heavy else "expanding the features")
+    return loop(forward, features, rows) if heavy else boundary(forward, features, rows)
+
+
+def _on_cpu(features: Tensor) -> bool:
+    return features.device.type == "cpu"
 
 
 def _from_output(forward: Forward, features: Tensor, rows: Rows) -> Chunk:

@@ -99,12 +99,16 @@ class Task(ABC):
     (:meth:`encode`, :meth:`decode`) and which number to differentiate (:meth:`score`). It computes no gradient.
 
     The two steps are what makes K targets cheap: ``encode`` runs once for a photo; ``decode`` is small (or nothing)
-    and runs over features repeated K times. A plain classifier encodes to its logits and decodes them unchanged.
+    and may run over features repeated K times, unless :attr:`heavy_decode` says that it is not small. A plain
+    classifier encodes to its logits and decodes them unchanged.
     """
 
     name: ClassVar[str]
     model: nn.Module
     model_id: str
+    heavy_decode: ClassVar[bool] = False
+    """:meth:`decode` is most of the model, as a language model that reads the photo's tokens is: strategy "auto" then
+    runs it once for each input, however many targets there are."""
 
     @abstractmethod
     def prepare(self, *args: Any, **kwargs: Any) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import MethodError
+from mmexplain.tasks.huggingface.kernels import own_kernels, plain_kernels
 from mmexplain.tasks.huggingface.speaker import BETWEEN, Speaker
 from mmexplain.tasks.huggingface.views import Views
 
@@ -19,15 +21,16 @@ class Listening:
     """Collects attention weights over the photo, the mean over heads and layers.
 
     Kernels of fused attention give no weights: they are asked for in their plain form, and the model's choice is put
-    back after. Only what each token was said with is kept, no whole matrix. Where the text attends to the photo by way
-    of tokens between the two, what these attend to is heard first, and handed to the speaker with the look.
+    back after; threads may listen to one model at once (:mod:`mmexplain.tasks.huggingface.kernels`). Only what each
+    token was said with is kept, no whole matrix. Where the text attends to the photo by way of tokens between the two,
+    what these attend to is heard first, and handed to the speaker with the look.
 
     Args:
         speaker: names the layers, and says which weights are over the photo.
         look: tensors of the look, one row for each text.
         views: how tokens lie over the photo.
         steps: tokens T of the texts.
-        wanted: otherwise nothing is done.
+        wanted: otherwise the model's own kernels run.
 
     Attributes:
         attention: ``[R, T, *S]``; None if it was not wanted.
@@ -37,14 +40,22 @@ class Listening:
         self.speaker, self.look, self.views, self.steps, self.wanted = speaker, look, views, steps, wanted
         self.attention: Tensor | None = None
         self._sum: Tensor | None = None
-        self._layers = 0
         self._between: list[Tensor] = []
-        self._handles: list[Any] = []
-        self._before: list[tuple[Any, str]] = []
+        self._named: list[str] = []
+        self._heard: list[str] = []
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if not self.wanted:
-            return self
+        model = self.speaker.model
+        with ExitStack() as stack:
+            if not self.wanted:
+                stack.enter_context(own_kernels(model))
+            else:
+                self._listen(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def _listen(self, stack: ExitStack) -> None:
         names = self.speaker.attention_layers()
         between = self.speaker.attention_between()
         if not names:
@@ -53,46 +64,41 @@ class Listening:
             )
         thread = threading.get_ident()
 
-        def hook(hear: Callable[[Tensor], None]) -> Callable[..., None]:
+        def hook(name: str, hear: Callable[[Tensor], None]) -> Callable[..., None]:
             def run(_: nn.Module, __: Any, output: Any) -> None:
                 if threading.get_ident() == thread:
-                    self._hear(output, hear)
+                    self._hear(name, output, hear)
 
             return run
 
-        for name in (*between, *names):
-            module = self.speaker.model.get_submodule(name)
-            config = getattr(module, "config", None)
-            if config is not None and getattr(config, "_attn_implementation", "eager") != "eager":
-                self._before.append((config, config._attn_implementation))
+        self._named = [*between, *names]
+        modules = [self.speaker.model.get_submodule(name) for name in self._named]
+        stack.enter_context(plain_kernels(self.speaker.model, modules))
+        for name, module in zip(self._named, modules, strict=True):
             hear = self._between.append if name in between else self._add
-            self._handles.append(module.register_forward_hook(hook(hear)))
-        for config, _ in self._before:
-            config._attn_implementation = "eager"
-        return self
+            stack.callback(module.register_forward_hook(hook(name, hear)).remove)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        for config, before in reversed(self._before):
-            config._attn_implementation = before
-        if kind is None and self.wanted:
-            if self._sum is None:
-                raise MethodError(
-                    f"model {self.speaker.checkpoint.id!r} gives no attention weights; load it with "
-                    "attn_implementation='eager'"
-                )
-            self.attention = self._sum / self._layers
+        self._stack.close()
+        if kind is not None or not self.wanted:
+            return
+        if self._sum is None or sorted(self._heard) != sorted(self._named):
+            raise MethodError(
+                f"model {self.speaker.checkpoint.id!r} gives the attention weights of {len(self._heard)} of its "
+                f"{len(self._named)} layers; load it with attn_implementation='eager'"
+            )
+        self.attention = self._sum / (len(self._named) - len(self._between))
 
-    def _hear(self, output: Any, hear: Callable[[Tensor], None]) -> None:
+    def _hear(self, name: str, output: Any, hear: Callable[[Tensor], None]) -> None:
         # T5 gives the bias of relative positions, of the same shape, before the weights.
         parts = output if isinstance(output, (tuple, list)) else ()
         matrices = [part for part in parts if isinstance(part, Tensor) and part.ndim == 4]
         weights = matrices[-1] if matrices else None
         if weights is None:
             return
+        self._heard.append(name)
         with torch.no_grad():
             hear(weights.detach().float().mean(1))
 
@@ -100,4 +106,3 @@ class Listening:
         look = {**self.look, BETWEEN: torch.stack(self._between).mean(0)} if self._between else self.look
         over = self.speaker.attention_over_photo(mean, look, self.views, self.steps)
         self._sum = over if self._sum is None else self._sum + over
-        self._layers += 1

@@ -40,6 +40,8 @@ class OnPhoto(Task):
         words: where the words that were read before a target stand among the places of the text layer.
     """
 
+    heavy_decode = True
+
     def __init__(
         self, owner: Speaking, photo: Photo, look: Look, score: ScoreName, words: Sequence[Sequence[int]] = ()
     ) -> None:
@@ -161,7 +163,7 @@ class OnPhoto(Task):
             if not self.look.views.single and method.space in ("pixel", "probe", "product"):
                 raise MethodError(
                     f"{method.name!r} needs the photo as one picture, and {self.model_id!r} reads this one as "
-                    f"{self.look.views.count} tiles; use 'gradcam', or a smaller photo"
+                    f"{self.look.views.count} tiles; use methods on layers, such as 'gradcam' and 'layercam'"
                 )
         (found,) = explain(self, batch, choice, **options)
         found.maps = {

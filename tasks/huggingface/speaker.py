@@ -16,6 +16,7 @@ from mmexplain.geometry import Geometry
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
+from mmexplain.tasks.huggingface.kernels import own_kernels
 from mmexplain.tasks.huggingface.views import Views
 from mmexplain.tasks.huggingface.words import decoded, unspaced
 
@@ -58,11 +59,13 @@ class Speaker(ABC):
     Attributes:
         asked: the prompt of a caption, if the user gives none.
         question: how a question becomes a prompt, with ``{}`` in its place.
+        tower: dotted name of the vision part; "" stands for the whole model.
         prefix: leading tokens of the vision part that are no place in the photo.
     """
 
     asked: ClassVar[str] = ""
     question: ClassVar[str] = "{}"
+    tower: ClassVar[str] = ""
     prefix: int = 0
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -98,13 +101,14 @@ class Speaker(ABC):
 
     def generate(self, look: Look, beam: int, longest: int) -> list[int]:
         """What the model says, without its end: its own ``generate``, without sampling."""
-        found = self.model.generate(
-            **self.fresh(look.arguments),
-            do_sample=False,
-            num_beams=beam,
-            max_new_tokens=longest,
-            **self.unsaid(),
-        )[0].tolist()
+        with own_kernels(self.model):
+            found = self.model.generate(
+                **self.fresh(look.arguments),
+                do_sample=False,
+                num_beams=beam,
+                max_new_tokens=longest,
+                **self.unsaid(),
+            )[0].tolist()
         return self.own(found, look)
 
     def unsaid(self) -> dict[str, Any]:
@@ -273,12 +277,15 @@ class Speaker(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where photos are sent."""
-        found: torch.device = next(parameter.device for parameter in self.model.parameters())
-        return found
+        """Where photos are sent: to the vision part. Its parameters that are loaded when they are needed (offloaded by
+        accelerate) are nowhere, which is passed over."""
+        parts = (self.model.get_submodule(self.tower), self.model)
+        devices = (parameter.device for part in parts for parameter in part.parameters())
+        return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating type of what photos are sent as: that of the vision part."""
-        found: torch.dtype = next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+        parts = (self.model.get_submodule(self.tower), self.model)
+        found: torch.dtype = next(p.dtype for part in parts for p in part.parameters() if p.is_floating_point())
         return found

@@ -7,47 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mmexplain.errors import InputError
-from mmexplain.geometry import Geometry, Size
-from mmexplain.io import Photo
 from mmexplain.reader import Reader
 from mmexplain.targets import Target
 from mmexplain.tasks.base import Batch, PhotoTask
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
-from mmexplain.tasks.huggingface.processors import ProcessorPreprocess
+from mmexplain.tasks.huggingface.vilt_patches import Patches, ViltPreprocess, in_reading_order, shuffled
 from mmexplain.tasks.huggingface.words import locate, split
 from mmexplain.tasks.labels import Labels
 from mmexplain.tasks.outcomes import Link, Name
 from mmexplain.tasks.vqa.answering import VQAOutput
 from mmexplain.tasks.vqa.task import VQA
 from mmexplain.tasks.vqa.tokens import TokenizedQuestion
-
-_SEED = 0
-"""Of the order that ViLT draws for its patches, which changes no score."""
-
-
-class ViltPreprocess(ProcessorPreprocess):
-    """Photo → pixels whose sides are whole patches: the two are scaled apart, and nothing is cut off."""
-
-    def __call__(self, photo: Any) -> tuple[Tensor, Geometry]:
-        """``[3, h, w]`` float32, and how it lies over the original.
-
-        Raises:
-            InputError: a side would be less than a patch.
-        """
-        image = photo.image if isinstance(photo, Photo) else photo
-        start = photo.geometry if isinstance(photo, Photo) else Geometry.identity(image.height, image.width)
-        pixels = self.pixels(image)
-        return pixels, start.resize(pixels.shape[-2], pixels.shape[-1])
-
-    @property
-    def size(self) -> Size:
-        """``(h, w)`` of the input of a square photo."""
-        height, width = self.pixels(Image.new("RGB", (224, 224))).shape[-2:]
-        return height, width
 
 
 class Vilt(VQA):
@@ -68,6 +41,7 @@ class Vilt(VQA):
     """
 
     link: Link | None = "sigmoid"
+    heavy_decode = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         checkpoint.require("image_processor", "tokenizer")
@@ -79,10 +53,8 @@ class Vilt(VQA):
         names = checkpoint.config.id2label
         self.labels = Labels([names[number] for number in range(len(names))], noun=("answer", "answers"), whole=True)
         # Of the photo and the question that are being explained.
-        self._grid: tuple[int, int] = (0, 0)
+        self._patches: Patches | None = None
         self._length = 0
-        self._order: Tensor | None = None
-        self._drawn: Tensor | None = None
         self._places: list[range] = []
 
     # -- the model --------------------------------------------------------------------------------------------------
@@ -90,30 +62,12 @@ class Vilt(VQA):
     def prepare(self, images: Any) -> Batch:
         """One photo."""
         batch = super().prepare(images)
-        image = batch.inputs["image"]
-        patch = self.vilt.config.patch_size
-        self._grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-        places = self._shuffled(image[:1])[1][0].cpu()
-        self._drawn, self._order = (_order(drawn, self._grid) for drawn in (places, places.sort().values))
+        self._patches = Patches.of(self.vilt, batch.inputs["image"][:1])
         return batch
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:
         """Embedded patches in reading order after a class token, ``[B, 1 + N, D]``."""
-        tokens, places = self._shuffled(inputs["image"])
-        # A layer that is tapped inside may have had its rows repeated.
-        order = 1 + places.argsort(1).repeat_interleave(len(tokens) // len(places), 0)
-        sorted_tokens = tokens.gather(1, order.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-        return torch.cat([tokens[:, :1], sorted_tokens], 1)
-
-    def _shuffled(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedded patches as ViLT has drawn them, ``[B, 1 + N, D]``, and the place of each in the grid, ``[B, N]``."""
-        mask = torch.ones(len(image), *image.shape[-2:], dtype=torch.long, device=image.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_SEED)
-            tokens, _, (index, (_, width)) = self.vilt.vilt.embeddings.visual_embed(
-                image, mask, max_image_length=self.vilt.config.max_image_length
-            )
-        return tokens, index[..., 0] * width + index[..., 1]
+        return in_reading_order(*shuffled(self.vilt, inputs["image"]))
 
     def decode(self, features: Tensor, context: dict[str, Tensor]) -> VQAOutput:
         """The transformer over the question ``context["question"] [R, T]`` and the patches."""
@@ -143,15 +97,8 @@ class Vilt(VQA):
         return f"vilt.encoder.layer.{len(self.vilt.vilt.encoder.layer) - 1}.layernorm_before"
 
     def reader(self, layer: str, shape: Sequence[int]) -> Reader | None:
-        """Patches after a class token, and after the question where it is there; within ViLT's own embedding of the
-        photo in the order that it has drawn."""
-        if self._order is None or self._drawn is None or len(shape) != 3:
-            return None
-        before = shape[1] - 1 - int(self._order.max())
-        if before not in (1, 1 + self._length):
-            return None
-        drawn = self._drawn if layer == "vilt.embeddings.dropout" else self._order
-        return Reader("tokens", grid=self._grid, order=torch.where(drawn >= 0, drawn + before, -1))
+        """As the photo's patches stand."""
+        return self._patches.reader(layer, shape, self._length) if self._patches else None
 
     def text_layer(self) -> str:
         """The embedding of the question's tokens."""
@@ -207,15 +154,3 @@ class Vilt(VQA):
 
     def _padded(self, questions: Sequence[TokenizedQuestion]) -> dict[str, Tensor]:
         return {"question": torch.tensor([asked.tokens for asked in questions], device=self.device)}
-
-
-def _order(places: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Which of N patches stands at each place of a grid, ``[h, w]``; -1 where none does.
-
-    Args:
-        places: ``[N]``, where each patch stands in reading order.
-        grid: ``(h, w)``.
-    """
-    order = torch.full((grid[0] * grid[1],), -1)
-    order[places] = torch.arange(len(places))
-    return order.view(grid)

@@ -37,6 +37,8 @@ class EncoderDecoder(Speaker):
         CheckpointError: no image processor, or no tokenizer, comes with the model.
     """
 
+    tower = "encoder"
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         checkpoint.require("image_processor", "tokenizer")
         super().__init__(checkpoint)
@@ -135,8 +137,6 @@ class EncoderDecoder(Speaker):
     def _empty(self, size: Size) -> Tensor:
         return torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
 
-    # -- attention --------------------------------------------------------------------------------------------------
-
     def attention_layers(self) -> list[str]:
         """The decoder's cross-attention."""
         names = [name for name, _ in self.model.named_modules() if _CROSS.search(name)]
@@ -144,7 +144,6 @@ class EncoderDecoder(Speaker):
 
     def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:
         """From the places that the texts are read off to the encoder's grid."""
-        start = look["prompt"].shape[1] - 1
-        height, width = views.grid
-        found: Tensor = weights[:, start : start + steps, -height * width :].unflatten(2, views.grid)
+        start, places = look["prompt"].shape[1] - 1, views.grid[0] * views.grid[1]
+        found: Tensor = weights[:, start : start + steps, -places:].unflatten(2, views.grid)
         return found

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from mmexplain.errors import InputError
+from mmexplain.errors import LayerError
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo
 from mmexplain.reader import Reader
-from mmexplain.tasks.huggingface.checkpoint import Checkpoint, quiet
 from mmexplain.tasks.huggingface.processors import geometry_of
-from mmexplain.tasks.huggingface.speaker import Look, Speaker
+from mmexplain.tasks.huggingface.speaker import Look
+from mmexplain.tasks.huggingface.speakers.prompted import Prompted
 from mmexplain.tasks.huggingface.views import Views
 
 
-class ImageTextSpeaker(Speaker):
+class ImageTextSpeaker(Prompted):
     """What the families share: image tokens stand in the prompt, are filled with the projected output of the vision
     tower, and the text follows.
 
@@ -31,16 +31,10 @@ class ImageTextSpeaker(Speaker):
         suffix: tensor beside the tokens → what it holds for tokens that follow the prompt.
     """
 
-    asked: ClassVar[str] = "Describe the image in one sentence."
-    question: ClassVar[str] = "{} Answer in a few words."
     tower: ClassVar[str] = "model.vision_tower"
     projector: ClassVar[str] = "model.multi_modal_projector"
     text: ClassVar[str] = "model.language_model"
     suffix: ClassVar[dict[str, int]] = {}
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        checkpoint.require("processor", "image_processor", "tokenizer")
-        super().__init__(checkpoint)
 
     def seen(self, photo: Photo, made: dict[str, Tensor]) -> tuple[Tensor, Geometry, Views, Tensor]:
         """What the processor made of a photo: here one view, with a token for each patch.
@@ -66,24 +60,8 @@ class ImageTextSpeaker(Speaker):
     # -- the photo and the prompt -----------------------------------------------------------------------------------
 
     def look(self, photo: Photo, prompt: str) -> Look:
-        """By the processor, with its chat template if it has one.
-
-        Raises:
-            InputError: a photo or prompt that the processor cannot take, or a prompt that holds the token which stands
-                for the photo.
-        """
-        mark = self.tokenizer.convert_ids_to_tokens(self.image_token)
-        if mark in prompt:
-            raise InputError(f"the prompt {prompt!r} holds {mark!r}, which stands for the photo; leave it out")
-        try:
-            with quiet():
-                made = dict(self.processed(photo, prompt))
-        except ValueError as error:
-            height, width = photo.geometry.original
-            raise InputError(
-                f"{type(self.checkpoint.processor).__name__} cannot take a photo of {width}×{height} pixels with the "
-                f"prompt {prompt!r:.60}: {' '.join(str(error).split()):.200}"
-            ) from error
+        """By the processor, see :meth:`Prompted.made`."""
+        made = self.made(photo, prompt)
         made.pop("labels", None)
         tensors = {
             name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
@@ -100,30 +78,6 @@ class ImageTextSpeaker(Speaker):
 
     beside: ClassVar[tuple[str, ...]] = ()
     """Tensors of the processor that the language model needs besides."""
-
-    def processed(self, photo: Photo, prompt: str) -> Any:
-        """The processor's tensors."""
-        processor = self.checkpoint.processor
-        if getattr(processor, "chat_template", None):
-            content = [{"type": "image", "image": photo.image}, {"type": "text", "text": prompt}]
-            return processor.apply_chat_template(
-                [{"role": "user", "content": content}],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-            )
-        return processor(images=photo.image, text=self.plain(prompt), return_tensors="pt")
-
-    def plain(self, prompt: str) -> str:
-        """The prompt of a model without a chat template."""
-        return prompt
-
-    @property
-    def image_token(self) -> int:
-        """Number of the token that stands for a part of the photo."""
-        number: int = self.model.config.image_token_id
-        return number
 
     # -- two steps --------------------------------------------------------------------------------------------------
 
@@ -174,8 +128,12 @@ class ImageTextSpeaker(Speaker):
         return f"{self.blocks()}.{len(self.model.get_submodule(self.blocks())) - 1}"
 
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
-        """Image tokens among the text's in the language model; patches in the tower; in between as
-        :meth:`projected_reader` has it."""
+        """Image tokens among the text's in the language model; patches in the tower; in between the views' grids.
+
+        Raises:
+            LayerError: the embedding of tokens, where those of the photo are not filled in yet.
+        """
+        self.require_photo(layer)
         if layer.startswith(self.text):
             if len(shape) == 3 and shape[1] >= look.prompt.shape[1]:
                 return Reader("tokens", grid=look.views.shape, order=look.context["order"][0])
@@ -185,6 +143,12 @@ class ImageTextSpeaker(Speaker):
         if layer.startswith(self.tower):
             return self.grid_reader(shape, look, self.patches(look), self.prefix)
         return None
+
+    def require_photo(self, layer: str) -> None:
+        """Raise a LayerError for an embedding of the language model's."""
+        name = layer.partition("@")[0]
+        if name.startswith(self.text) and isinstance(self.model.get_submodule(name), nn.Embedding):
+            raise LayerError(f"layer {layer!r} puts out vectors of words, none of the photo; use {self.projector!r}")
 
     def grid_reader(self, shape: Sequence[int], look: Look, grid: tuple[int, int], prefix: int) -> Reader | None:
         """Tokens ``[views, prefix + h · w, C]``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from mmexplain.errors import LayerError
@@ -37,12 +36,6 @@ class VitSpeaker(Speaker):
     def __init__(self, checkpoint: Checkpoint) -> None:
         checkpoint.require("image_processor", "tokenizer")
         super().__init__(checkpoint)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the ViT; other parts may have stayed in float32."""
-        found: torch.dtype = next(self.model.get_submodule(self.tower).parameters()).dtype
-        return found
 
     def pictured(self, photo: Photo) -> tuple[Tensor, Geometry, Views]:
         """The photo as the ViT's picture ``[1, 3, h, w]``, and how pixels and patches lie over it."""

@@ -11,6 +11,7 @@ import mmexplain
 from mmexplain.methods.text import TEXT_METHODS
 from mmexplain.tasks.huggingface.speakers.image_text import ImageTextSpeaker
 from mmexplain.tasks.huggingface.speaking import Speaking
+from mmexplain.tasks.huggingface.words import spell
 from tests.tasks.huggingface import tiny_queries
 from tests.tasks.huggingface.planted import blocks_do_nothing, changed_at, only_token, photo, tokens_at, tower_blocks
 from tests.tasks.huggingface.tiny_speakers import MAKERS
@@ -32,31 +33,31 @@ families = pytest.mark.parametrize("family", CAPTIONING)
 def test_words_add_up_to_what_generate_says(family: str, captioner: Any) -> None:
     """The log-probabilities of transformers' own search, with its own cache, are those of the words."""
     task: Speaking = captioner(family)
+    speaker = task.speaker
     image = photo(*SIZES["wide"])
-    before = task.before(mmexplain.io.load_image(image), task.speaker.asked)
-    found = task.speaker.model.generate(
-        **task.speaker.fresh(before.look.arguments),
+    before = task.before(mmexplain.io.load_image(image), speaker.asked)
+    # Two steps more than are explained: the first has the probability of the end, the last may be forced.
+    found = speaker.model.generate(
+        **speaker.fresh(before.look.arguments),
         do_sample=False,
-        max_new_tokens=7,
+        max_new_tokens=9,
         output_scores=True,
         return_dict_in_generate=True,
     )
-    ids = task.speaker.own(found.sequences[0].tolist(), before.look)
-    assert 1 < len(ids) <= 7
-    steps = torch.stack(found.scores)[-7:, 0].log_softmax(-1)
     explanation = task.explain(image, max_length=7, whole=True)
-    *words, whole = explanation.targets
-    assert whole.ids[:-1] == tuple(ids)
-    # Every token before the end, summed: punctuation and pieces of characters are in no word, but in the caption.
-    placed = {word.ids: float(score) for word, score in zip(words, explanation.scores, strict=False)}
-    for word, score in placed.items():
-        start = next(i for i in range(len(ids)) if tuple(ids[i : i + len(word)]) == word)
-        assert (
-            score
-            == pytest.approx(float(sum(steps[start + offset, token] for offset, token in enumerate(word))), abs=1e-3)
-            or ids.count(word[0]) > 1
-        )
-    assert float(explanation.scores[-1]) <= sum(float(steps[i, token]) for i, token in enumerate(ids)) + 1e-3
+    *targets, whole = explanation.targets
+    ids = list(whole.ids[:-1])
+    assert 1 < len(ids) <= 7 and whole.ids[-1] == speaker.end
+    generated = found.sequences[0].tolist()[-len(found.scores) :]
+    assert generated[: len(ids)] == ids == speaker.own(found.sequences[0].tolist(), before.look)[: len(ids)]
+    steps = torch.stack(found.scores)[:, 0].log_softmax(-1)
+    costs = [float(steps[place, token]) for place, token in enumerate(whole.ids)]
+    _, words = spell(speaker.tokenizer, ids)
+    assert [target.ids for target in targets] == [tuple(ids[word.start : word.stop]) for word in words]
+    for word, score in zip(words, explanation.scores, strict=False):
+        assert float(score) == pytest.approx(sum(costs[word.start : word.stop]), abs=1e-3), word
+    # Punctuation and pieces of characters are in no word, but in the caption, and so is the end.
+    assert float(explanation.scores[-1]) == pytest.approx(sum(costs), abs=1e-3)
 
 
 @families
@@ -163,6 +164,46 @@ def test_attention_is_over_the_photo(family: str, captioner: Any) -> None:
     attention, gradcam = (found.maps[key] for key in sorted(found.maps, key=lambda key: key.method))
     assert attention.shape[0] == gradcam.shape[0] == len(found)
     assert bool((attention >= 0).all()) and float(attention[0].sum()) > 0
+
+
+IMAGE_TEXT = [family for family in MAKERS if family not in ("blip", "florence2")]
+"""Families whose language model attends to the photo's tokens among the text's."""
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("family", [*IMAGE_TEXT, "blip"])
+def test_attention_is_what_transformers_gives(family: str, shape: str, captioner: Any) -> None:
+    """Word by word the mean over heads, layers and the word's tokens, each place of the photo at its own."""
+    task = captioner(family)
+    speaker, image = task.speaker, photo(*SIZES[shape])
+    found = task.explain(image, caption=CAPTION, methods=["attention"])
+    look = task.before(mmexplain.io.load_image(image), speaker.asked).look
+    said = torch.tensor([speaker.tokens(CAPTION)])
+    ids = torch.cat([look.prompt, said], 1)
+    model = type(task.model).from_pretrained(task.model_id, attn_implementation="eager")
+    with torch.no_grad():
+        if family == "blip":
+            seen = model.vision_model(pixel_values=look.image).last_hidden_state
+            weights = model.text_decoder(ids, encoder_hidden_states=seen, output_attentions=True).cross_attentions
+            places = torch.arange(1, seen.shape[1]).view(look.views.grid)
+        else:
+            beside = {
+                name: value for name, value in look.arguments.items() if name not in ("input_ids", "attention_mask")
+            }
+            for name, value in speaker.suffix.items():
+                beside[name] = torch.cat([beside[name], torch.full_like(said, value)], 1)
+            weights = model(input_ids=ids, output_attentions=True, **beside).attentions
+            places = look.context["order"][0]
+    mean = torch.stack(weights).mean((0, 2))[0]
+    over = mean[:, places.clamp(min=0)] * (places >= 0)
+    (maps,) = found.maps.values()
+    _, words = spell(speaker.tokenizer, said[0].tolist())
+    assert len(words) == len(maps)
+    start = look.prompt.shape[1] - 1
+    for word, own in zip(words, maps, strict=True):
+        expected = look.views.lay_out(over[start + word.start : start + word.stop].mean(0))
+        assert float(expected.std()) > 0
+        assert torch.allclose(own, expected, rtol=1e-3, atol=1e-6), word
 
 
 @families

@@ -68,6 +68,7 @@ class Vilt(VQA):
     """
 
     link: Link | None = "sigmoid"
+    one_by_one = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         checkpoint.require("image_processor", "tokenizer")

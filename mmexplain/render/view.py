@@ -79,6 +79,7 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
             {
                 "layer": clean(key.layer),
                 "method": clean(key.method),
+                "made": clean(key.made),
                 "summary": known.summary if (known := find(key.method)) else "",
                 "kind": (kind := cells[row][0]["kind"] if targets else "evidence"),
                 "ramp": css_gradient(own, True) if (own := colormap_of(key, kind)) else "",

@@ -121,7 +121,7 @@ class Animation(Video):
         except Exception:
             return None
         raise InputError(
-            f"{name!r} is a photo, not a video; use load_image, or `mmexplain caption` and `mmexplain classify`"
+            f"{name!r} is a photo, not a video; photos have verbs of their own: caption, vqa and classify"
         )
 
     def _images(self, numbers: Sequence[int]) -> Generator[Image.Image]:

@@ -120,7 +120,7 @@ class Animation(Video):
             raise
         except Exception:
             return None
-        raise InputError(f"{name!r} is a photo, not a video; photos have verbs of their own: caption, vqa and classify")
+        raise InputError(f"{name!r} is a photo, not a video: use caption, vqa or classify")
 
     def _images(self, numbers: Sequence[int]) -> Generator[Image.Image]:
         assert self.source is not None

@@ -45,7 +45,8 @@ def downloading(model_id: str, server: str, otherwise: str = "") -> Iterator[Non
         raise
     except Exception as error:  # urllib, httpx, huggingface_hub and timm have no base in common
         reason = " ".join(str(error).split())[:160] or type(error).__name__
+        files = f"files at hand: {otherwise}" if otherwise else f"file at hand: '{model_id.partition('@')[0]}@FILE'"
         raise ModelError(
             f"the weights of {model_id!r} are not on this machine and could not be downloaded from {server} "
-            f"({reason}); with {'the files' if otherwise else 'the file'} at hand: {otherwise or repr(model_id.partition('@')[0] + '@FILE')}"
+            f"({reason}); with the {files}"
         ) from error

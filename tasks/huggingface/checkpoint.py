@@ -226,9 +226,7 @@ def _require_checkpoint(origin: str) -> None:
             raise CheckpointError(f"{origin!r} holds no {CONFIG}: it is no folder as save_pretrained writes it")
         if not any(folder.glob("*.safetensors")):
             pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-            mend = (
-                " but pickled ones; load it with transformers and save it again with save_pretrained" if pickled else ""
-            )
+            mend = " but pickled ones; load it with transformers and use save_pretrained" if pickled else ""
             raise CheckpointError(f"{origin!r} holds no weights in safetensors files{mend}")
         return
     from huggingface_hub import constants, try_to_load_from_cache

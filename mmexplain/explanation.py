@@ -49,6 +49,11 @@ class MapKey:
     layer: str
     method: str
 
+    @property
+    def made(self) -> str:
+        """How the map was made, as captions say it."""
+        return "the model's own attention" if self.layer == self.method else f"{self.method} at {self.layer}"
+
 
 @dataclass
 class Explanation:

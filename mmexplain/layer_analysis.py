@@ -52,7 +52,7 @@ def layers_report(
         task: what :func:`mmexplain.load` gives, or a task of one's own.
         image: one photo (or video), as ``task.explain`` takes it.
         targets: classes or actions; for a captioner words of the caption, for a VQA model answers. None takes the two
-            likeliest (every word of a caption).
+            likeliest (every word of a caption; of a model that writes its answer).
         method: one that makes a map at each layer.
         layers: "stages" (the last block of each), "blocks" (all of them), or dotted names and globs. None means
             stages, or blocks where the resolution never drops, as in a ViT.
@@ -75,7 +75,7 @@ def layers_report(
         options[told] = targets
         if task.name == "vqa":
             options.setdefault("top", 0)
-    elif task.name != "caption":
+    elif task.name != "caption" and (task.name != "vqa" or getattr(task, "labels", None) is not None):
         options.setdefault("top", 2)
     explanation: Explanation = task.explain(image, layers=names, methods=[method], **options)  # type: ignore[attr-defined]
     return compare(explanation, grids)

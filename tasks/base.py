@@ -104,6 +104,8 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    one_by_one: ClassVar[bool] = False
+    """Whether photos are prepared one by one: each has a grid, tiles or a prompt of its own."""
     model: nn.Module
     model_id: str
     heavy_decode: ClassVar[bool] = False

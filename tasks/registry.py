@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mmexplain.tasks.base import Task
 
-__all__ = ["DEFAULTS", "PULLED", "ModelInfo", "load", "models", "pull", "resolve_device"]
+__all__ = ["DEFAULTS", "PULLED", "ModelInfo", "load", "models", "pull", "resolve_device", "task_of_several"]
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
@@ -190,6 +190,15 @@ def load(
     module, _, function = _KINDS[found].loader.partition(":")
     ready: Task = getattr(import_module(module), function)(model_id, place)
     return ready
+
+
+def task_of_several(model_id: str, wanted: str | None) -> str | None:
+    """``wanted`` if that is one of the tasks that a model of transformers may be loaded for; otherwise None, and the
+    model decides."""
+    if not _is_huggingface(model_id):
+        return None
+    served = huggingface.tasks_of(model_id)
+    return wanted if served is None or wanted in served else None
 
 
 def pull(model_id: str, say: Callable[[str], None] | None = None) -> Path:

@@ -69,7 +69,7 @@ def test_not_a_video(tmp_path, name, content, expected):
 def test_a_photo(tmp_path, suffix):
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(numbered(1)).save(path)
-    assert "a photo, not a video" in refusal(path) and "mmexplain caption" in refusal(path)
+    assert "a photo, not a video" in refusal(path) and "use caption" in refusal(path)
     renamed = path.rename(tmp_path / "clip.mp4")
     assert "a photo, not a video" in refusal(renamed)
 

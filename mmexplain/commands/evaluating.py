@@ -128,11 +128,12 @@ def evaluate(
         names = [method.name for method in select(methods)]
         others = chosen(kind, options)
         say("loading the model")
-        from mmexplain.tasks.registry import load
+        from mmexplain.tasks.registry import load, task_of_several
 
-        task: Any = load(model, device=device)
+        wanted = kind.wants(Path(data))
+        task: Any = load(model, task_of_several(model, wanted), device)
         if against is not None:
-            others["against"] = load(against, device=device)
+            others["against"] = load(against, task_of_several(against, task.name), device)
         say("reading the data")
         made = kind(task, Path(data), names, layer=layer, seed=seed, **others)
         if long := made.preparing():

@@ -86,9 +86,9 @@ def layers_report(
         photo = load_image(source)
         get(method)
         say("loading the model")
-        from mmexplain.tasks.registry import load
+        from mmexplain.tasks.registry import load, task_of_several
 
-        task: Any = load(model, device=device)
+        task: Any = load(model, task_of_several(model, None if question is None else "vqa"), device)
         options = _options(task, model, question, caption)
         say("explaining")
         report = analyse(

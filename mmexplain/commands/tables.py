@@ -72,7 +72,10 @@ def show_explanation(explanation: Explanation, files: list[str]) -> None:
         _show_words(explanation, screen)
     for file in files:
         screen.print(Text(f"wrote {file}"))
+    keys = list(explanation.maps)
     made = f"{', '.join(explanation.methods)} at {', '.join(explanation.layers)}"
+    if any(key.layer == key.method for key in keys):
+        made = ", ".join(key.made for key in keys)
     screen.print(Text(f"{explanation.model}: {made}, {explanation.seconds:.2f} s", style="dim"))
 
 

@@ -23,7 +23,6 @@ from mmexplain.surroundings import evaluating
 from mmexplain.tasks.captioning.flickr8k import Photo
 from mmexplain.tasks.vqa.pointing import Pointed, likeliest_wrong
 from mmexplain.tasks.vqa.task import VQA
-from mmexplain.tasks.vqa.tokens import can_read
 
 AT_ONCE = 16
 """Questions explained together."""
@@ -58,6 +57,11 @@ class AnswerGrounding(Protocol):
     labels: ClassVar[tuple[str, ...]] = ("method", "question")
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
 
+    @classmethod
+    def wants(cls, data: Path) -> str | None:
+        """Questions are asked."""
+        return "vqa"
+
     def __init__(
         self,
         task: Any,
@@ -68,11 +72,11 @@ class AnswerGrounding(Protocol):
         seed: int = 0,
         split: str = "test",
     ) -> None:
-        if not isinstance(task, VQA):
+        if not isinstance(task, VQA) or task.one_by_one:
             named = getattr(task, "model_id", type(task).__name__)
             raise InputError(
-                f"protocol {self.name!r} measures models that answer questions, and {named!r} is none; "
-                "use 'deeper-lstm-norm-i'"
+                f"protocol {self.name!r} measures models that answer questions in batches out of a list, and "
+                f"{named!r} is none; use 'deeper-lstm-norm-i'"
             )
         self.task, self.data, self.layer, self.seed, self.split = task, Path(data), layer, seed, split
         if not (self.data / ANNOTATIONS).is_file():
@@ -150,7 +154,7 @@ class AnswerGrounding(Protocol):
         found = [
             (photo, known)
             for photo, questions in self._questions.asked
-            if (known := [item for item in questions if can_read(self.task.answerer, item.example.text)])
+            if (known := [item for item in questions if self.task.reads(item.example.text)])
         ]
         if not found:
             raise InputError(f"model {self.task.model_id!r} knows no word of the questions about {str(self.data)!r}")

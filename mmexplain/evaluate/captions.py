@@ -43,7 +43,10 @@ def require_captioner(task: object, protocol: str) -> Captioning:
     """
     if not isinstance(task, Captioning):
         named = getattr(task, "model_id", type(task).__name__)
-        raise InputError(f"protocol {protocol!r} measures captioners, and {named!r} is none; use 'show-attend-tell'")
+        raise InputError(
+            f"protocol {protocol!r} measures captioners whose tokens are words, and {named!r} is none; "
+            "use 'show-attend-tell'"
+        )
     return task
 
 

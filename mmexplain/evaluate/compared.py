@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data.folder import CLIPS, PHOTOS, files
-from mmexplain.evaluate.data.questions import read_asked
+from mmexplain.evaluate.data.questions import QUESTIONS, read_asked
 from mmexplain.evaluate.metrics.structure import hog_similarity, ssim
 from mmexplain.evaluate.protocol import Item, Metric, Protocol, Row
 from mmexplain.evaluate.randomisation import similarities
@@ -78,6 +78,11 @@ class ComparedMaps(Protocol):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
+
+    @classmethod
+    def wants(cls, data: Path) -> str | None:
+        """Questions in the data are answered by those that can."""
+        return "vqa" if (data / QUESTIONS).is_file() else None
 
     def __init__(self, task: Any, data: Path, methods: Sequence[str], *, layer: str | None, seed: int) -> None:
         self.task, self.data, self.methods, self.layer, self.seed = task, Path(data), tuple(methods), layer, seed

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmexplain.errors import InputError, did_you_mean
 from mmexplain.evaluate.data.folder import CLIPS, PHOTOS, files
-from mmexplain.evaluate.data.questions import read_asked
+from mmexplain.evaluate.data.questions import QUESTIONS, read_asked
 from mmexplain.evaluate.faithfulness_rows import METRICS, RADIUS, Measurement, Options
 from mmexplain.evaluate.protocol import Item, Protocol, Row
+from mmexplain.evaluate.questions import context_of
 from mmexplain.explanation import Explanation
 from mmexplain.io import load_image
 from mmexplain.methods import select
-from mmexplain.tasks.vqa.tokens import can_read
+from mmexplain.tasks.huggingface.speaking import Answering, Speaking
+from mmexplain.tasks.vqa.task import VQA
 
 if TYPE_CHECKING:
     from mmexplain.tasks.base import Batch, Task
@@ -64,6 +66,11 @@ class Faithfulness(Protocol):
     metrics = METRICS
     batch = 4
 
+    @classmethod
+    def wants(cls, data: Path) -> str | None:
+        """Questions in the data are answered by those that can."""
+        return "vqa" if (data / QUESTIONS).is_file() else None
+
     def __init__(
         self,
         task: Task,
@@ -93,6 +100,8 @@ class Faithfulness(Protocol):
         if task.name == "action" and "road" in metrics:
             raise InputError("ROAD guesses the pixels of photos, not of clips; leave out the metric 'road'")
         self.task, self.data = task, Path(data)
+        if task.one_by_one:
+            self.batch = 1
         self.options = Options(
             [method.name for method in select(methods)],
             [name for name in known if name in metrics],
@@ -155,16 +164,44 @@ class Faithfulness(Protocol):
         rows: dict[str, list[Row]] = {}
         if known:
             keys = [item.key for item in known]
-            batch, explanations = self._explained([item.content for item in known])
-            measured = Measurement(self.task, batch, explanations, keys, self.options).rows()
+            explain = self._alone if isinstance(self.task, Speaking) else self._explained
+            task, batch, explanations = explain([item.content for item in known])
+            if any(explanation.probabilities is None for explanation in explanations):
+                raise InputError(f"faithfulness is measured in probabilities, and {task.model_id!r} puts out none")
+            measured = Measurement(task, batch, explanations, keys, self.options).rows()
             rows = dict(zip(keys, measured, strict=True))
         return [rows.get(item.key, []) for item in items]
 
     def _understood(self, item: Item) -> bool:
-        return self.task.name != "vqa" or can_read(self.task.model, item.content.question)
+        return not isinstance(self.task, VQA | Answering) or self.task.reads(item.content.question)
 
-    def _explained(self, contents: Sequence[Any]) -> tuple[Batch, list[Explanation]]:
-        """The inputs, prepared, and their explanations; ``contents`` are files or questions about them."""
+    def _alone(self, contents: Sequence[Any]) -> tuple[Task, Batch, list[Explanation]]:
+        """The same of one file, or question, and a model that writes, which says it of this photo alone.
+
+        Raises:
+            InputError: it sees the photo in tiles, of which no changed ones are made.
+        """
+        (content,) = contents
+        writer: Any = self.task
+        if writer.name == "vqa":
+            task, choice = writer.chosen(load_image(content.photo), content.question)
+        else:
+            task, choice = writer.chosen(load_image(content))
+        if not task.look.views.single:
+            raise InputError(
+                f"faithfulness changes a photo that is seen as one picture, and {task.model_id!r} reads "
+                f"{task.photo.source or 'this one'!r} as {task.look.views.count} tiles"
+            )
+        layer = self.options.layer
+        explanation = task.explained(
+            choice, methods=self.options.explained, layers=layer and [layer], seed=self.options.seed
+        )
+        batch = task.heard(select(self.options.explained))
+        batch.context |= choice.context
+        return task, batch, [explanation]
+
+    def _explained(self, contents: Sequence[Any]) -> tuple[Task, Batch, list[Explanation]]:
+        """The task, the inputs, prepared, and their explanations; ``contents`` are files or questions about them."""
         layer = self.options.layer
         options: dict[str, Any] = {"methods": self.options.explained, "layers": layer and [layer]}
         asked: list[Any] = []
@@ -178,6 +215,6 @@ class Faithfulness(Protocol):
             inputs = [load_image(path) for path in contents]
         explain: Any = self.task.explain
         explanations: list[Explanation] = explain(inputs, *asked, seed=self.options.seed, **options)
-        if any(explanation.probabilities is None for explanation in explanations):
-            raise InputError(f"faithfulness is measured in probabilities, and {self.task.model_id!r} puts out none")
-        return self.task.prepare(inputs), explanations
+        batch = self.task.prepare(inputs)
+        batch.context |= context_of(self.task, explanations)
+        return self.task, batch, explanations

@@ -18,7 +18,7 @@ from mmexplain.evaluate.metrics.infidelity import foretold, infidelity, max_sens
 from mmexplain.evaluate.metrics.insertion_deletion import blurred, order, orders
 from mmexplain.evaluate.metrics.rank_correlation import on_grid, rank_correlation
 from mmexplain.evaluate.protocol import Metric, Row
-from mmexplain.evaluate.questions import Question, ask, context_of, probability, probe_of
+from mmexplain.evaluate.questions import Question, ask, probability, probe_of
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
 from mmexplain.problem import Choice
@@ -91,7 +91,7 @@ class Measurement:
 
     Args:
         task: of the model.
-        batch: the inputs, prepared.
+        batch: the inputs, prepared, with all that was read beside them.
         explanations: theirs, with maps of :attr:`Options.explained`.
         keys: of the items; what is drawn for an item depends on its key and on no other item.
         options: what is measured.
@@ -233,7 +233,7 @@ class Measurement:
     def _shaken(self) -> None:
         """The same targets are explained again in inputs nearby."""
         batch, options, name = self.batch, self.options, self.probe.problem.image
-        choice = Choice([found.targets for found in self.explanations], context_of(self.task, self.explanations))
+        choice = Choice([found.targets for found in self.explanations])
         generators = [self._generator(owner) for owner in range(len(self.explanations))]
         others: list[list[Explanation]] = []
         for _ in range(options.samples // 10):

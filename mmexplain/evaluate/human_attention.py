@@ -60,6 +60,11 @@ class HumanAttention(Protocol):
         Metric("kl", "KL", better="lower"),
     )
 
+    @classmethod
+    def wants(cls, data: Path) -> str | None:
+        """VQA-HAT asks questions."""
+        return "vqa" if data.is_dir() and looks_like_vqa_hat(data) else None
+
     def __init__(
         self, task: Any, data: Path, methods: Sequence[str], *, layer: str | None = None, seed: int = 0
     ) -> None:

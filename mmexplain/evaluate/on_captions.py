@@ -37,6 +37,11 @@ class OnCaptions(Protocol):
 
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
 
+    @classmethod
+    def wants(cls, data: Path) -> str | None:
+        """Words of captions are mapped."""
+        return "caption"
+
     def __init__(
         self, task: Any, data: Path, methods: Sequence[str], *, layer: str | None = None, seed: int = 0
     ) -> None:

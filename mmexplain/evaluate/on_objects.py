@@ -80,6 +80,11 @@ class OnObjects(Protocol):
         MethodError: no such method.
     """
 
+    @classmethod
+    def wants(cls, data: Path) -> str | None:
+        """Classes are mapped."""
+        return "classify"
+
     def __init__(
         self, task: Any, data: str | Path, methods: Sequence[str], *, layer: str | None = None, seed: int = 0
     ) -> None:

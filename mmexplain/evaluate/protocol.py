@@ -73,6 +73,11 @@ class Protocol(ABC):
     task: Any
     data: Path
 
+    @classmethod
+    def wants(cls, data: Path) -> str | None:
+        """The task that a model must serve for these data; None where the model decides."""
+        return None
+
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
         """What the rows depend on besides the items and the weights (model, methods, thresholds), JSON-able: rows that

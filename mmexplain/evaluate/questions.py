@@ -41,13 +41,11 @@ def probe_of(task: Task, batch: Batch, explanations: Sequence[Explanation], seed
 
     Args:
         task: of a model that sees photos or clips; of captions, all words were explained.
-        batch: what was explained, prepared.
+        batch: what was explained, prepared, with all that was read beside the photos.
         explanations: one for each input of the batch.
         seed: of what is drawn at random.
     """
-    problem = Problem(
-        task.model, task.encode, task.decode, task.score, batch.inputs, batch.context | context_of(task, explanations)
-    )
+    problem = Problem(task.model, task.encode, task.decode, task.score, batch.inputs, batch.context)
     longest = max(map(len, explanations))
     scores = torch.stack([torch.cat([e.scores, e.scores[-1:].expand(longest - len(e))]) for e in explanations])
     return Probe(

@@ -29,7 +29,7 @@ class Together:
     """
 
     def __init__(self, task: Any, paths: Sequence[Path], options: Sequence[Mapping[str, Any]]) -> None:
-        self._batched = task.name in BATCHED and len(paths) > 1
+        self._batched = task.name in BATCHED and len(paths) > 1 and not task.one_by_one
         self._sources = [load_image(path) if task.name in BATCHED else str(path) for path in paths]
         self._options = [dict(told) for told in options]
 

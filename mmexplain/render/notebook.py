@@ -38,7 +38,7 @@ def notebook_html(explanation: Explanation, layer: str | None = None, method: st
     tiles = [] if clip else [_tile(data_uri(photo_image(explanation, size), "jpeg", quality=82), "photo", "", True)]
     if explanation.maps:
         key = explanation.key(layer, method)
-        made = f"{escape(clean(key.method))} at {escape(clean(key.layer))} · {escape(clean(explanation.model))}"
+        made = f"{escape(clean(key.made))} · {escape(clean(explanation.model))}"
         for entry in sanity(explanation):
             if (entry["layer"], entry["method"]) == (clean(key.layer), clean(key.method)):
                 made += f"<br>{escape(entry['says'])}"

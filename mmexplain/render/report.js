@@ -47,14 +47,14 @@
       shown = t;
       const cell = data.cells[key][t];
       const chosen = data.targets[t];
-      const { method, layer, summary } = data.maps[key];
+      const { made, summary } = data.maps[key];
       paint(stage, key, t);
       each(root, ".compare button", (button) => paint(button, Number(button.dataset.key), t));
       find(".chosen").textContent = chosen.label;
       find(".percent").textContent = chosen.percent || "–";
       find(".score").textContent = chosen.score;
       find(".at").textContent = cell.peak ? at(cell.peak) : "–";
-      const line = `“${chosen.label}”: ${method} at ${layer}${summary ? `, ${summary}` : ""}`;
+      const line = `“${chosen.label}”: ${made}${summary ? `, ${summary}` : ""}`;
       find(".says").textContent = line;
       const where = cell.peak ? `; strongest at ${at(cell.peak)}` : `; ${cell.note || "no peak"}`;
       stage.querySelector("svg").setAttribute("aria-label", `${data.name}. Map for ${line}${where}`);
@@ -84,7 +84,7 @@
 
     function setKey(k) {
       key = k;
-      const { method, layer } = data.maps[k];
+      const { method, layer, made: own } = data.maps[k];
       paintStrip();
       each(root, ".compare button", (button) =>
         button.setAttribute("aria-pressed", String(Number(button.dataset.key) === k)));
@@ -97,7 +97,7 @@
         input.disabled = !data.maps.some((other) => other.method === method && other.layer === name);
       });
       const made = find(".made");
-      if (made) made.textContent = `${method} at ${layer}`;
+      if (made) made.textContent = own;
       const slider = find(".opacity");
       show(target);
       slider.value = String(opacity[slot()]);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LONGEST = 5
@@ -13,6 +13,9 @@ LONGEST = 5
 
 FAINTEST = 4.0
 """Words of probability e⁻⁴ (2 %) and less get the faintest colour."""
+
+STOPS = ".,;:!?…"
+"""Marks that end a sentence or a part of one."""
 
 
 def clean(text: object) -> str:
@@ -84,3 +87,17 @@ def rows(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             listed.append((full, clean(value)))
     return listed
+
+
+def stops(text: str, words: Sequence[str]) -> list[str]:
+    """The commas, stops and question marks that follow each of a text's words; none where a word is not found."""
+    found: list[str] = []
+    end, folded = 0, text.casefold()
+    for number, word in enumerate(words):
+        start = folded.find(word.casefold(), end)
+        if start < 0 or len(folded) != len(text):
+            return [*found, *[""] * (len(words) - number)]
+        end = start + len(word)
+        rest = text[end:]
+        found.append(rest[: len(rest) - len(rest.lstrip(STOPS))])
+    return found

@@ -15,7 +15,7 @@ from mmexplain.render.encode import heat_uri, photo_uri
 from mmexplain.render.heat import Heat, colormap_of, heat
 from mmexplain.render.overlay import photo_image
 from mmexplain.render.sanity import sanity
-from mmexplain.render.text import clean, number, percent, rows, tone
+from mmexplain.render.text import clean, number, percent, rows, stops, tone
 from mmexplain.render.view_clip import clip_cell, clip_view, pictures, reel
 from mmexplain.render.view_text import text_view
 
@@ -66,7 +66,6 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
         "clip": clip,
         "pictures": [] if shown is None else pictures(explanation, shown),
         "cover": f"e{place}-f{clip['start']}" if clip else f"e{place}-photo",
-        "mark": "?" if (explanation.text or "").rstrip().endswith("?") and "?" not in explanation.words[-1:] else "",
         "unseen": _unseen(explanation),
         "words": words,
         "spoken": any(word["target"] for word in words),
@@ -79,6 +78,7 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
             {
                 "layer": clean(key.layer),
                 "method": clean(key.method),
+                "made": clean(key.made),
                 "summary": known.summary if (known := find(key.method)) else "",
                 "kind": (kind := cells[row][0]["kind"] if targets else "evidence"),
                 "ramp": css_gradient(own, True) if (own := colormap_of(key, kind)) else "",
@@ -126,7 +126,8 @@ def _words(
     """The text word by word, each with its target if it has one, and all other targets grouped by kind."""
     unknown = explanation.provenance.get("unknown_words", [])
     words: list[dict[str, Any]] = [
-        {"text": clean(word), "target": None, "unknown": word in unknown} for word in explanation.words
+        {"text": clean(word), "target": None, "unknown": word in unknown, "stop": stop}
+        for word, stop in zip(explanation.words, stops(explanation.text or "", explanation.words), strict=True)
     ]
     groups: dict[str, list[dict[str, Any]]] = {}
     for target in targets:

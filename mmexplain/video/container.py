@@ -32,7 +32,10 @@ _FORMATS = (
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 
 _NOT_VIDEOS = (
-    (rb"\xff\xd8\xff|\x89PNG|BM.{4}\0\0\0\0|.{4}ftyp(heic|heix|heim|mif1)", "a photo, not a video; use load_image"),
+    (
+        rb"\xff\xd8\xff|\x89PNG|BM.{4}\0\0\0\0|.{4}ftyp(heic|heix|heim|mif1)",
+        "a photo, not a video: use caption, vqa or classify",
+    ),
     (rb"(?i)\s*<(!doctype html|html|head)", "a web page, not the video it shows; download the video itself"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the video itself; run `git lfs pull`"),
     (rb"#EXTM3U|ffconcat", "a playlist, not a video; give the video itself"),

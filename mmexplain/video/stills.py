@@ -120,9 +120,7 @@ class Animation(Video):
             raise
         except Exception:
             return None
-        raise InputError(
-            f"{name!r} is a photo, not a video; use load_image, or `mmexplain caption` and `mmexplain classify`"
-        )
+        raise InputError(f"{name!r} is a photo, not a video: use caption, vqa or classify")
 
     def _images(self, numbers: Sequence[int]) -> Generator[Image.Image]:
         assert self.source is not None

@@ -322,12 +322,12 @@ class Action(OutcomeTask, ClipTask):
 
 
 def _require_small(options: Mapping[str, Any]) -> None:
-    """Raise if what was asked for cannot be kept for every window of a long video."""
+    """Raise if what was asked for cannot be kept when a video is explained in several windows."""
     one = "explain one window, with sampling='dense' or 'uniform'"
     for method in select(options.get("methods", (DEFAULT_METHOD,))):
         if method.at_layers:
-            raise MethodError(f"{method.name!r} runs the model too often for every window of a long video; {one}")
+            raise MethodError(f"{method.name!r} runs the model too often for a video of several windows; {one}")
         if method.space in ("pixel", "product", "probe"):
-            raise MethodError(f"maps of {method.name!r} at every pixel of a long video would be too large; {one}")
+            raise MethodError(f"maps of {method.name!r} at every pixel of several windows would be too large; {one}")
     if options.get("create_graph"):
         raise InputError(f"maps over several windows of a video cannot be trained through; {one}")

@@ -13,7 +13,7 @@ from mmexplain.errors import CheckpointError, ModelError
 TIMEOUT_SECONDS = 5.0
 
 
-def require_network(url: str, model_id: str) -> None:
+def require_network(url: str, model_id: str, otherwise: str = "") -> None:
     """Try the server's door before a library starts its minutes of retries. Behind a proxy nothing is tried.
 
     Raises:
@@ -23,13 +23,18 @@ def require_network(url: str, model_id: str) -> None:
     if getproxies() or parts.hostname is None:
         return
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    with downloading(model_id, parts.hostname):
+    with downloading(model_id, parts.hostname, otherwise):
         socket.create_connection((parts.hostname, port), timeout=TIMEOUT_SECONDS).close()
 
 
 @contextmanager
-def downloading(model_id: str, server: str) -> Iterator[None]:
+def downloading(model_id: str, server: str, otherwise: str = "") -> Iterator[None]:
     """Turn whatever goes wrong while weights are fetched into one line.
+
+    Args:
+        model_id: what is fetched.
+        server: from where.
+        otherwise: what to write where the weights are at hand; ``MODEL@FILE`` if nothing is told.
 
     Raises:
         ModelError: the download failed.
@@ -40,7 +45,8 @@ def downloading(model_id: str, server: str) -> Iterator[None]:
         raise
     except Exception as error:  # urllib, httpx, huggingface_hub and timm have no base in common
         reason = " ".join(str(error).split())[:160] or type(error).__name__
+        files = f"files at hand: {otherwise}" if otherwise else f"file at hand: '{model_id.partition('@')[0]}@FILE'"
         raise ModelError(
             f"the weights of {model_id!r} are not on this machine and could not be downloaded from {server} "
-            f"({reason}); with the file at hand: '{model_id.partition('@')[0]}@FILE'"
+            f"({reason}); with the {files}"
         ) from error

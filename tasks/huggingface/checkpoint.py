@@ -215,6 +215,8 @@ def _require_checkpoint(origin: str) -> None:
     Raises:
         CheckpointError, ModelError.
     """
+    if not origin.strip():
+        raise ModelError("there is no model: name one of the hub, or a folder (as in 'hf:owner/name', 'hf:FOLDER')")
     folder = Path(origin)
     if folder.exists() or origin.startswith((".", "/", "~")) or origin.count("/") > 1:
         if not folder.is_dir():
@@ -224,7 +226,7 @@ def _require_checkpoint(origin: str) -> None:
             raise CheckpointError(f"{origin!r} holds no {CONFIG}: it is no folder as save_pretrained writes it")
         if not any(folder.glob("*.safetensors")):
             pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-            mend = " but pickled ones; load it yourself and save it again (safe_serialization)" if pickled else ""
+            mend = " but pickled ones; load it with transformers and use save_pretrained" if pickled else ""
             raise CheckpointError(f"{origin!r} holds no weights in safetensors files{mend}")
         return
     from huggingface_hub import constants, try_to_load_from_cache
@@ -240,7 +242,7 @@ def _require_checkpoint(origin: str) -> None:
             "forbids to fetch it"
         )
     if not cached:
-        require_network(constants.ENDPOINT, origin)
+        require_network(constants.ENDPOINT, origin, "give its folder, as in 'hf:FOLDER'")
 
 
 def _read(origin: str, what: str, load: Callable[..., Any], trust: bool, **options: Any) -> Any:

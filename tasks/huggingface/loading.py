@@ -103,6 +103,15 @@ def load(
     return ready
 
 
+def tasks_of(source: str) -> tuple[str, ...] | None:
+    """The tasks that a model serves, by its configuration alone: none without an adapter of its own; None for a model
+    whose configuration is not at hand."""
+    from mmexplain.tasks.huggingface.checkpoint import architecture_of
+
+    known = architecture_of(source.removeprefix(PREFIX))
+    return None if known is None else tuple(ARCHITECTURES.get(known, ()))
+
+
 def _adapter(architecture: str, task: str | None, model_id: str, found: Checkpoint | None = None) -> str:
     """``module:function`` that makes the task."""
     served = ARCHITECTURES.get(architecture)

@@ -12,6 +12,7 @@ from mmexplain.errors import InputError, MethodError
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation, Picture
 from mmexplain.io import Photo, display
+from mmexplain.methods.method import Method
 from mmexplain.methods.registry import select
 from mmexplain.problem import Choice
 from mmexplain.reader import Reader
@@ -142,6 +143,13 @@ class OnPhoto(Task):
 
     # -- explaining -------------------------------------------------------------------------------------------------
 
+    def heard(self, methods: Sequence[Method]) -> Batch:
+        """The photo, and that the model's attention is recorded, where a method asks for it."""
+        batch = self.prepare()
+        if any(method.space == "attention" for method in methods):
+            batch.context["listen"] = self.look.prompt.new_zeros(1, 1)
+        return batch
+
     def explained(self, choice: Choice, **options: Any) -> Explanation:
         """Maps of the targets, laid out over the photo.
 
@@ -156,9 +164,7 @@ class OnPhoto(Task):
         if options.get("strategy") == "expand" and not self.look.views.single:
             raise InputError("strategy 'expand' cannot repeat a photo that is read in tiles; use 'auto'")
         methods = select(options.get("methods") or ("gradcam",))
-        batch = self.prepare()
-        if any(method.space == "attention" for method in methods):
-            batch.context["listen"] = self.look.prompt.new_zeros(1, 1)
+        batch = self.heard(methods)
         for method in methods:
             if not self.look.views.single and method.space in ("pixel", "probe", "product"):
                 raise MethodError(

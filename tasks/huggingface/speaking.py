@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mmexplain.errors import InputError, ModelError, TargetError
-from mmexplain.explanation import Explanation
 from mmexplain.io import Photo, load_image
 from mmexplain.problem import Choice
 from mmexplain.surroundings import undisturbed
@@ -36,6 +35,7 @@ class Speaking(Task):
     """
 
     name: ClassVar[str]
+    one_by_one = True
 
     def __init__(self, speaker: Speaker) -> None:
         self.speaker = speaker
@@ -85,8 +85,10 @@ class Speaking(Task):
 
     def on(self, image: Any) -> OnPhoto:
         """The model with a photo before it, and nothing asked: to look at its layers."""
-        (photo,) = _photos(image)
-        return self.before(photo, self.speaker.asked)
+        photos = _photos(image)
+        if len(photos) != 1:
+            raise InputError(f"{self.model_id!r} prepares photos one by one, not {len(photos)}: use explain")
+        return self.before(photos[0], self.speaker.asked)
 
     def says(self, look: Look, beam: int, longest: int) -> list[int]:
         """What the model says of a photo, without its end.
@@ -167,23 +169,36 @@ class Captioning(Speaking):
         asked = self.speaker.asked if prompt is None else prompt
         found = []
         for photo, own in zip(photos, captions, strict=True):
-            task = self.before(photo, asked, score)
-            ids = self.says(task.look, beam, max_length) if own is None else self._tokens(own, task.look)
-            sentence = Sentence(self.speaker, ids, task.look)
-            targets = sentence.targets(words, whole, versus)
-            task.words = [
-                range(self.speaker.first_place(task.look) + word.start, self.speaker.first_place(task.look) + word.stop)
-                for word in sentence.words
-            ]
-            texts = sentence.texts(targets)
-            choice = Choice(
-                [targets],
-                self.choice(targets, texts, [(word.start, word.stop) for word in sentence.words]),
-                [sentence.text],
-                [[word.text for word in sentence.words]],
-            )
+            task, choice = self._chosen(photo, own, asked, words, whole, versus, score, beam, max_length)
             found.append(task.explained(choice, **options))
         return found if several else found[0]
+
+    def chosen(self, image: Any) -> tuple[OnPhoto, Choice]:
+        """The model with a photo before it, and what :meth:`explain` explains if it is told nothing else."""
+        (photo,) = _photos(image)
+        return self._chosen(photo, None, self.speaker.asked, None, False, None, "log-probability", 1, LONGEST)
+
+    def _chosen(
+        self,
+        photo: Photo,
+        caption: str | None,
+        prompt: str,
+        words: str | Sequence[str] | None,
+        whole: bool,
+        versus: Mapping[str, str] | None,
+        score: ScoreName,
+        beam: int,
+        longest: int,
+    ) -> tuple[OnPhoto, Choice]:
+        task = self.before(photo, prompt, score)
+        ids = self.says(task.look, beam, longest) if caption is None else self._tokens(caption, task.look)
+        sentence = Sentence(self.speaker, ids, task.look)
+        targets = sentence.targets(words, whole, versus)
+        first = self.speaker.first_place(task.look)
+        task.words = [range(first + word.start, first + word.stop) for word in sentence.words]
+        spans = [(word.start, word.stop) for word in sentence.words]
+        context = self.choice(targets, sentence.texts(targets), spans)
+        return task, Choice([targets], context, [sentence.text], [[word.text for word in sentence.words]])
 
     def _tokens(self, caption: str, look: Look) -> list[int]:
         if not split(caption):
@@ -245,10 +260,20 @@ class Answering(Speaking):
             question = [question] * len(photos)
         found = []
         for photo, asked in zip(photos, _each(question, len(photos), "question"), strict=True):
-            found.append(self._explained(photo, asked, answers, versus, top, score, text, beam, max_length, options))
+            task, choice = self._chosen(photo, asked, answers, versus, top, score, beam, max_length)
+            found.append(task.explained(choice, text=text, **options))
         return found if several else found[0]
 
-    def _explained(
+    def chosen(self, image: Any, question: str) -> tuple[OnPhoto, Choice]:
+        """The model with a photo before it, and what :meth:`explain` explains if it is told nothing but a question."""
+        (photo,) = _photos(image)
+        return self._chosen(photo, question, (), (), None, "log-probability", 1, LONGEST)
+
+    def reads(self, question: str) -> bool:
+        """Whether a question holds a word."""
+        return bool(split(question))
+
+    def _chosen(
         self,
         photo: Photo,
         question: str | None,
@@ -256,11 +281,9 @@ class Answering(Speaking):
         versus: str | Sequence[tuple[str, str]] | None,
         top: int | None,
         score: ScoreName,
-        text: str | Sequence[str],
         beam: int,
         longest: int,
-        options: dict[str, Any],
-    ) -> Explanation:
+    ) -> tuple[OnPhoto, Choice]:
         if question is None or not split(question):
             raise InputError("there is no question; ask something, such as 'what is the dog doing'")
         task = self.before(photo, self.speaker.question.format(question), score)
@@ -282,9 +305,7 @@ class Answering(Speaking):
         # A text for each answer: all are read in one pass.
         texts = list(dict.fromkeys(side.ids for target in targets for side in _sides(target)))
         shown = [word.text for word in words] or split(question)
-        return task.explained(
-            Choice([targets], self.choice(targets, texts, []), [question], [shown]), text=text, **options
-        )
+        return task, Choice([targets], self.choice(targets, texts, []), [question], [shown])
 
     def target(self, answer: str | Target, look: Look) -> Target:
         """An answer in any words, after a look's prompt.

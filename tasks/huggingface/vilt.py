@@ -42,6 +42,7 @@ class Vilt(VQA):
 
     link: Link | None = "sigmoid"
     heavy_decode = True
+    one_by_one = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         checkpoint.require("image_processor", "tokenizer")

@@ -171,6 +171,14 @@ class VQA(OutcomeTask, PhotoTask):
         """
         return tokenize_question(self.answerer, question)
 
+    def reads(self, question: str) -> bool:
+        """Whether the model knows a word of a question: :meth:`tokenized` does not raise."""
+        try:
+            self.tokenized(question)
+        except InputError:
+            return False
+        return True
+
     def target(self, name: Name) -> Target:
         """The answer that a name means.
 

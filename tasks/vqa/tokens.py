@@ -45,12 +45,3 @@ def tokenize_question(answerer: Any, question: str) -> TokenizedQuestion:
     if not tokens or len(unknown) == len(words):
         raise InputError(f"the model knows no word of the question {question!r}; ask in plain English words")
     return TokenizedQuestion(question, list(words), list(tokens), list(dict.fromkeys(unknown)))
-
-
-def can_read(answerer: Any, question: str) -> bool:
-    """Whether the model knows a word of ``question``: :func:`tokenize_question` does not raise."""
-    try:
-        tokenize_question(answerer, question)
-    except InputError:
-        return False
-    return True

@@ -190,7 +190,7 @@ def test_a_run_goes_on_and_tells_what_it_did(folder: Path, tmp_path_factory: pyt
 
 def test_what_cannot_be_measured(folder: Path) -> None:
     classifier: Any = nn.Linear(1, 1)
-    with pytest.raises(InputError, match="measures models that answer questions, and 'Linear' is none"):
+    with pytest.raises(InputError, match="out of a list, and 'Linear' is none"):
         AnswerGrounding(classifier, folder, ["gradcam"])
     with pytest.raises(InputError, match="no split 'val'; there are: test, train"):
         AnswerGrounding(task(), folder, ["gradcam"], split="val").items()

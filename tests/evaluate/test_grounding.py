@@ -278,7 +278,7 @@ def test_what_cannot_be_measured(task: Captioning, flickr: Path, tmp_path: Path)
     with pytest.raises(MethodError, match="unknown method"):
         WordGrounding(task, flickr, ["gradkam"])
     classifier: Any = nn.Linear(1, 1)
-    with pytest.raises(InputError, match="measures captioners, and 'Linear' is none"):
+    with pytest.raises(InputError, match="measures captioners whose tokens are words, and 'Linear' is none"):
         WordGrounding(classifier, flickr, ["gradcam"])
     (flickr / "annotations.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(InputError, match="cannot read"):

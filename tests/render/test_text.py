@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmexplain.render.colors import DIVERGING, SEQUENTIAL, css_gradient, rgb_table, rgba_table
-from mmexplain.render.text import clean, number, percent, rows, tone
+from mmexplain.render.text import clean, number, percent, rows, stops, tone
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,11 @@ def test_colours_grow_lighter_and_more_opaque_with_the_value() -> None:
     assert (signed[:30, 2] > signed[:30, 0]).all() and (signed[-30:, 0] > signed[-30:, 2]).all()
     assert rgb_table("viridis").shape == (256, 3)
     assert css_gradient(SEQUENTIAL, signed=False).count("rgb(") == 13
+
+
+def test_stops_follow_their_words() -> None:
+    assert stops("A dog, with two balls...", ["a", "dog", "with", "two", "balls"]) == ["", ",", "", "", "..."]
+    assert stops("what is it?", ["what", "is", "it"]) == ["", "", "?"]
+    assert stops("it is (red).", ["it", "is", "red"]) == ["", "", ""]
+    assert stops("a cat.", ["a", "dog", "cat"]) == ["", "", ""]
+    assert stops("", []) == []

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import mmexplain
@@ -18,7 +17,15 @@ from mmexplain.errors import MMExplainError
 from tests.tasks.huggingface import tiny, tiny_queries, tiny_speakers, tiny_video
 from tests.tasks.huggingface.planted import photo
 
-COLUMNS = ("class", "per word", "forced answer", "video", "attention methods", "text side")
+COLUMNS = (
+    "class",
+    "per word",
+    "forced answer",
+    "video",
+    "attention methods",
+    PIXELS := "pixel and perturbation methods",
+    "text side",
+)
 
 CLASSIFIERS: Mapping[str, str] = {
     "vit": "ViT",
@@ -56,6 +63,7 @@ VIDEOS: Mapping[str, str] = {
     "vjepa2": "V-JEPA 2",
 }
 ATTENTION = ("attention", "attention-rollout")
+ON_PHOTO = ("input-x-gradient", "occlusion")
 
 
 def works(run: Callable[[], Any]) -> bool:
@@ -76,6 +84,8 @@ def classifier(kind: str, folder: Path) -> set[str]:
     found = {"class"} if works(lambda: task.explain(image, **told)) else set()
     if any(works(lambda name=name: task.explain(image, methods=[name], **told)) for name in ATTENTION):
         found.add("attention methods")
+    if any(works(lambda name=name: task.explain(image, methods=[name], **told)) for name in ON_PHOTO):
+        found.add(PIXELS)
     return found
 
 
@@ -100,6 +110,8 @@ def speaker(family: str, folder: Path) -> set[str]:
             found.add(name)
         if any(works(lambda method=method, explain=explain: explain(methods=[method])) for method in ATTENTION):
             found.add("attention methods")
+        if any(works(lambda method=method, explain=explain: explain(methods=[method])) for method in ON_PHOTO):
+            found.add(PIXELS)
         if works(lambda explain=explain: explain(text="all")) and explain(text="all").text_maps:
             found.add("text side")
     return found
@@ -112,13 +124,14 @@ def video(family: str, folder: Path) -> set[str]:
     found = {"video"} if works(lambda: task.explain(clip, top=1)) else set()
     if any(works(lambda name=name: task.explain(clip, top=1, methods=[name], sampling="dense")) for name in ATTENTION):
         found.add("attention methods")
+    if any(works(lambda name=name: task.explain(clip, top=1, methods=[name], sampling="dense")) for name in ON_PHOTO):
+        found.add(PIXELS)
     return found
 
 
 def table() -> str:
     """The Markdown table."""
     torch.manual_seed(0)
-    np.random.default_rng(0)
     lines = [["family", *COLUMNS], ["---", *[":---:"] * len(COLUMNS)]]
     with tempfile.TemporaryDirectory() as root:
         for names, tried in ((CLASSIFIERS, classifier), (SPEAKERS, speaker), (VIDEOS, video)):

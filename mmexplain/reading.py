@@ -35,6 +35,9 @@ STEPS = (8, 32, 128)
 TOLERANCE = 0.01
 """Completeness error from which on more steps are taken."""
 
+COARSE = 0.1
+"""Completeness error that is no matter of rounding."""
+
 TEXT_GRAPH_FACTOR = 40
 """Tensors of the embeddings' size that a graph over one row of text is reckoned to keep alive."""
 
@@ -91,7 +94,7 @@ def read(
             several rows for each of R, where the same words are read before different ends.
         methods: what to compute, all from the same runs.
         steps: points on the path of integrated gradients: the first number for all targets, the next ones for those
-            whose completeness error is still above :data:`TOLERANCE`, as long as it halves.
+            whose completeness error is still above :data:`TOLERANCE`, as long as it halves or is above :data:`COARSE`.
         memory: bound in bytes on what the rows that run at once may take, by a rough estimate.
 
     Raises:
@@ -170,8 +173,9 @@ def _refined(
             worst = float(errors[complete].max()) if complete.any() else 0.0
             before = found[r].errors[complete] if r in found else None
             found[r] = _Result(parts, errors, count if complete.any() else 1)
-            # Where the error stays, it is rounding's, and more steps would not help.
-            if worst > TOLERANCE and (before is None or worst < float(before.max()) / 2):
+            # A small error that stays is rounding's, and more steps would not help. A large one falls by fits and
+            # starts where the score jumps on the way.
+            if worst > TOLERANCE and (before is None or worst < float(before.max()) / 2 or worst > COARSE):
                 again.append(r)
         todo = again
         if not todo:

@@ -178,7 +178,7 @@ def test_attention_is_what_transformers_gives(family: str, shape: str, captioner
     speaker, image = task.speaker, photo(*SIZES[shape])
     found = task.explain(image, caption=CAPTION, methods=["attention"])
     look = task.before(mmexplain.io.load_image(image), speaker.asked).look
-    said = torch.tensor([speaker.tokens(CAPTION)])
+    said = torch.tensor([speaker.tokens(CAPTION, look.prompt[0].tolist())])
     ids = torch.cat([look.prompt, said], 1)
     model = type(task.model).from_pretrained(task.model_id, attn_implementation="eager")
     with torch.no_grad():

@@ -61,7 +61,8 @@ WORDS = [
 def bert_tokenizer(*extra: str) -> Any:
     """WordPiece over :data:`WORDS`, with plurals."""
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ing", "##x", *extra]
-    return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)})
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return BertTokenizer(vocab=vocabulary, additional_special_tokens=list(extra))
 
 
 def bpe_tokenizer(*special: str, bos: bool = True, named: dict[str, str] | None = None) -> Any:

@@ -58,7 +58,7 @@ RUNS = (
     Run("grounding", "show-and-tell", "flickr8k", WORDS[:-1], options={"captions": 1}, shown=_PHRASES),
     Run("generated-grounding", CAPTIONER, "coco_mini", WORDS),
     Run("generated-grounding", "show-and-tell", "coco_mini", WORDS[:-1]),
-    *(Run("answer-grounding", model, "flickr8k", WORDS[:-1], shown={"question": ("all",)}) for model in VQA),
+    *(Run("answer-grounding", model, "flickr8k", WORDS[:-1], limit=300, shown={"question": ("all",)}) for model in VQA),
     Run("pointing", EFFICIENTNET, "coco_mini", LAYER_METHODS, shown=_SUBSETS),
     Run("pointing", RESNET50, "coco_mini", (*LAYER_METHODS, *ABLATIONS), shown=_SUBSETS),
     Run("localisation", EFFICIENTNET, "coco_mini", LAYER_METHODS),
@@ -68,7 +68,7 @@ RUNS = (
         EFFICIENTNET,
         "coco_mini",
         FIVE,
-        limit=40,
+        limit=16,
         options={"metrics": (*MASKS, "insertion", "deletion", "correlation")},
         shown=_AGAINST,
     ),
@@ -77,13 +77,13 @@ RUNS = (
         RESNET50,
         "coco_mini",
         (*FIVE, *PIXELS),
-        limit=30,
-        options={"metrics": (*MASKS, "correlation")},
+        limit=60,
+        options={"metrics": MASKS},
         shown=_AGAINST,
     ),
-    Run("faithfulness", CAPTIONER, "coco_mini", WORDS, limit=80, options={"metrics": MASKS}, shown=_AGAINST),
+    Run("faithfulness", CAPTIONER, "coco_mini", WORDS, limit=60, options={"metrics": MASKS}, shown=_AGAINST),
     *(
-        Run("faithfulness", model, "daquar", FIVE, limit=60, options={"metrics": MASKS}, shown=_AGAINST)
+        Run("faithfulness", model, "daquar", FIVE, limit=40, options={"metrics": MASKS}, shown=_AGAINST)
         for model in VQA
     ),
     Run(
@@ -91,14 +91,14 @@ RUNS = (
         I3D,
         "samples",
         ("gradcam", "gradcam++"),
-        options={"metrics": (*MASKS, "deletion"), "steps": 8},
+        options={"metrics": MASKS},
         shown=_AGAINST,
     ),
     Run("human-attention", EFFICIENTNET, "human_attention", ("gradcam", "gradcam++", "guided-gradcam")),
     Run("human-attention", CAPTIONER, "human_attention", ("gradcam", "gradcam++", "attention")),
-    Run("randomisation", EFFICIENTNET, "coco_mini", ("gradcam", "gradcam++", "layercam", "guided-backprop"), limit=30),
-    Run("randomisation", CAPTIONER, "coco_mini", ("gradcam", "gradcam++", "layercam", "attention"), limit=30),
-    Run("randomisation", VQA[0], "daquar", ("gradcam", "gradcam++", "layercam"), limit=30),
+    Run("randomisation", EFFICIENTNET, "coco_mini", ("gradcam", "gradcam++", "layercam", "guided-backprop"), limit=12),
+    Run("randomisation", CAPTIONER, "coco_mini", ("gradcam", "gradcam++", "layercam", "attention"), limit=12),
+    Run("randomisation", VQA[0], "daquar", ("gradcam", "gradcam++", "layercam"), limit=12),
 )
 
 PUBLISHED = {

@@ -112,7 +112,7 @@ class Result:
             rows,
         )
 
-    def beyond(self, method: str, metric: str, against: str, **labels: str) -> Mean | None:
+    def beyond(self, method: str, metric: str, against: str, /, **labels: str) -> Mean | None:
         """By how much a method's numbers are larger than those of another on the same things: the mean of paired
         differences, with its interval; see :func:`mmexplain.evaluate.pairs.beyond`.
 

@@ -292,7 +292,7 @@ def test_lines_stand_by_group_and_then_as_methods_were_asked_for() -> None:
         in told
     )
     assert any("centre / all: 12 of energy; centre / cat: 6 of energy" in line for line in told)
-    assert "Settings: methods second, first; layer the model's own." in told
+    assert any(line.startswith("Settings: methods second, first; layer the model's own") for line in told)
     assert result.beyond("first", "energy", "second", kind="cat") == mean(
         [0.5 - n for n in range(0, 12, 2)], list("abcdef")
     )
@@ -305,3 +305,18 @@ def test_the_number_beside_a_mean_of_fewer() -> None:
     numbers.metrics = (numbers.metrics[1], numbers.metrics[0])  # type: ignore[misc]
     _, once, twice = run(numbers).cells()
     assert once == ["once", "16.7", "1.000 (n 3)", "", "6"] and twice[3:] == ["+0.0", "6"]
+
+
+def test_a_label_may_be_called_against() -> None:
+    """As wins of one method against another have it."""
+
+    class Wins(Numbers):
+        labels = ("method", "against")
+
+        def measure(self, items: Sequence[Item]) -> Sequence[Sequence[Row]]:
+            return [[{**row, "against": ""} for row in rows] for rows in super().measure(items)]
+
+    result = run(Wins({f"photo {number}": [float(number)] for number in range(12)}))
+    one, other = (line.labels["method"] for line in result.lines)
+    found = result.beyond(other, "value", one, against="")
+    assert found is not None and "beyond" in result.markdown()

@@ -13,6 +13,9 @@ I3D = "i3d-kinetics400"
 VQA = ("deeper-lstm-norm-i", "hierarchical-coattention")
 
 LAYER_METHODS = ("gradcam", "gradcam++", "gradcam++-normalized", "hirescam", "layercam", "xgradcam", "eigencam")
+EARLIER = "layer3"
+"""Of ResNet-50: after its last stage come average pooling and one linear layer, where the ablations coincide."""
+
 ABLATIONS = ("gradcam-no-relu", "gradcam-absolute", "gradcam-max", "gradcam-guided-relu", "gradcam-deconv-relu")
 WORDS = ("gradcam", "gradcam++", "layercam", "hirescam", "attention")
 FIVE = ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam")
@@ -32,6 +35,7 @@ class Run:
         limit: items at most.
         options: of the protocol.
         shown: label → its values whose lines stand in RESULTS.md; the file of the whole table has all.
+        tag: what sets it apart from the model's other run of the protocol.
     """
 
     protocol: str
@@ -41,11 +45,17 @@ class Run:
     limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     shown: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tag: str = ""
+
+    @property
+    def title(self) -> str:
+        """The model, and what sets the run apart."""
+        return f"{self.model}, {self.tag}" if self.tag else self.model
 
     @property
     def name(self) -> str:
         """Of its folder, and of the file of its whole table."""
-        model = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in self.model).strip("-")
+        model = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in self.title).strip("-")
         return f"{self.protocol}_{model}"
 
 
@@ -61,6 +71,18 @@ RUNS = (
     *(Run("answer-grounding", model, "flickr8k", WORDS[:-1], limit=300, shown={"question": ("all",)}) for model in VQA),
     Run("pointing", EFFICIENTNET, "coco_mini", LAYER_METHODS, shown=_SUBSETS),
     Run("pointing", RESNET50, "coco_mini", (*LAYER_METHODS, *ABLATIONS), shown=_SUBSETS),
+    *(
+        Run(
+            protocol,
+            RESNET50,
+            "coco_mini",
+            ("gradcam", *ABLATIONS),
+            options={"layer": EARLIER},
+            shown=_SUBSETS if protocol == "pointing" else {},
+            tag=EARLIER,
+        )
+        for protocol in ("pointing", "localisation")
+    ),
     Run("localisation", EFFICIENTNET, "coco_mini", LAYER_METHODS),
     Run("localisation", RESNET50, "coco_mini", (*LAYER_METHODS, *ABLATIONS)),
     Run(
@@ -93,6 +115,15 @@ RUNS = (
         ("gradcam", "gradcam++"),
         options={"metrics": MASKS},
         shown=_AGAINST,
+    ),
+    Run(
+        "faithfulness",
+        EFFICIENTNET,
+        "coco_mini",
+        ("gradcam", "gradcam++", "layercam"),
+        limit=12,
+        options={"metrics": ("road", "infidelity", "sensitivity")},
+        tag="metrics that take long",
     ),
     Run("human-attention", EFFICIENTNET, "human_attention", ("gradcam", "gradcam++", "guided-gradcam")),
     Run("human-attention", CAPTIONER, "human_attention", ("gradcam", "gradcam++", "attention")),

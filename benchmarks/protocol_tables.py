@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from common import table
-from protocol_runs import ABLATIONS, RESNET50, Run
+from protocol_runs import ABLATIONS, EARLIER, RESNET50, RUNS, Run
 
 from mmexplain.evaluate.intervals import Mean
 from mmexplain.evaluate.result import Line, Result
@@ -77,7 +77,8 @@ def told(found: Mean | None, percent: bool) -> str:
 def overview(found: Found) -> str:
     """One table a model: methods by protocol."""
     parts = []
-    for model in dict.fromkeys(model for _, model in found):
+    tagged = {planned.title for planned in RUNS if planned.tag}
+    for model in dict.fromkeys(model for _, model in found if model not in tagged):
         columns = [column for column in COLUMNS if (column.protocol, model) in found]
         methods = dict.fromkeys(
             line.labels["method"]
@@ -118,25 +119,29 @@ def ablations(found: Found) -> str:
         "gradcam-guided-relu": "guided ReLU in the backward pass",
         "gradcam-deconv-relu": "deconvnet's ReLU in the backward pass",
     }
-    rows = [
-        [name, f"`{method}`", *(told(column.of(found, RESNET50, method), True) for column in columns)]
-        for method, name in names.items()
+    parts = [
+        f"## Ablations of the Grad-CAM appendix: `{RESNET50}`",
+        "",
+        "What is left out or exchanged, on the photos and by the protocols of the sections on pointing and "
+        "localisation: at the last stage, and one stage earlier. After the last one come average pooling and one "
+        "linear layer: the gradient is the same at every place there, so that its maximum is its mean, and no ReLU "
+        "follows whose backward rule could be exchanged.",
+        "",
     ]
-    return "\n".join(
-        [
-            f"## Ablations of the Grad-CAM appendix: `{RESNET50}`",
-            "",
-            "What is left out or exchanged, on the photos and by the protocols of the sections on pointing and "
-            "localisation.",
-            "",
-            table(["Grad-CAM", "method", *(column.title for column in columns)], rows),
-            "",
-            "*Published:* the paper's appendix compares the variants by localisation error; its numbers are not "
-            "repeated here, because they could not be checked. Grad-CAM itself has 56.51 (top 1) and 46.41 (top 5) in "
-            "the paper's main table (VGG-16, ILSVRC-15 val).",
-            "",
-        ]
+    for model in (RESNET50, f"{RESNET50}, {EARLIER}"):
+        if ("localisation", model) in found and ("pointing", model) in found:
+            rows = [
+                [name, f"`{method}`", *(told(column.of(found, model, method), True) for column in columns)]
+                for method, name in names.items()
+            ]
+            layer = "the last stage" if model == RESNET50 else EARLIER
+            parts += [f"At {layer}:", "", table(["Grad-CAM", "method", *(c.title for c in columns)], rows), ""]
+    published = (
+        "*Published:* the paper's appendix compares the variants by localisation error; its numbers are not repeated "
+        "here, because they could not be checked. Grad-CAM itself has 56.51 (top 1) and 46.41 (top 5) in the paper's "
+        "main table (VGG-16, ILSVRC-15 val)."
     )
+    return "\n".join([*parts, published, ""])
 
 
 def section(result: Result, planned: Run) -> list[str]:
@@ -145,7 +150,7 @@ def section(result: Result, planned: Run) -> list[str]:
         line for line in result.lines if all(line.labels[name] in kept for name, kept in planned.shown.items())
     ] or result.lines
     heads, *rows = replace(result, lines=lines).cells()
-    parts = [f"### `{planned.model}`", "", table(heads, rows), ""]
+    parts = [f"### `{planned.title}`", "", table(heads, rows), ""]
     if len(lines) < len(result.lines):
         parts += [f"[All {len(result.lines)} lines](results/protocols/{planned.name}.md)", ""]
     return [*parts, f"*{result.items:,} items. Settings: {settings(result)}.*", ""]
@@ -164,7 +169,7 @@ def cascade(result: Result, planned: Run, metric: str = "signed") -> list[str]:
     by_place = {(line.labels["random layers"], line.labels["method"]): line.means.get(metric) for line in cascading}
     rows = [[depth, *(told(by_place.get((depth, method)), False) for method in methods)] for depth in depths]
     return [
-        f"### `{planned.model}`",
+        f"### `{planned.title}`",
         "",
         "Rank correlation with the trained model's map (lower is better) when the layers are random from the head ...",
         "",

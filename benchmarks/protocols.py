@@ -107,7 +107,7 @@ def gathered(arguments: argparse.Namespace, console: Console) -> tuple[list[tupl
                     console.print(f"{planned.name} failed: {error}")
                     result, why = None, "failed"
         if result is None:
-            missing.append(f"{planned.protocol}, `{planned.model}`: {why}")
+            missing.append(f"{planned.protocol}, `{planned.title}`: {why}")
         else:
             done.append((planned, result))
     for name, make in STUDIES.items():
@@ -148,7 +148,7 @@ def written(done: Sequence[tuple[Run, Result]], studies: Sequence[str], missing:
         studies: sections of their own.
         missing: what is not there, each told.
     """
-    found = {(planned.protocol, planned.model): result for planned, result in done}
+    found = {(planned.protocol, planned.title): result for planned, result in done}
     lines = [
         "# Methods by protocol",
         "",

@@ -62,7 +62,7 @@ def bert_tokenizer(*extra: str) -> Any:
     """WordPiece over :data:`WORDS`, with plurals."""
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ing", "##x", *extra]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    return BertTokenizer(vocab=vocabulary, additional_special_tokens=list(extra))
+    return BertTokenizer(vocab=vocabulary, additional_special_tokens=[name for name in extra if name[0] == "["])
 
 
 def bpe_tokenizer(*special: str, bos: bool = True, named: dict[str, str] | None = None) -> Any:

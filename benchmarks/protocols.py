@@ -84,9 +84,11 @@ def kept(planned: Run, work: Path) -> Result | None:
     found = saved(work / planned.name)
     if found is None or found.protocol != planned.protocol:
         return None
-    wanted = json.loads(json.dumps({"methods": list(planned.methods), **planned.options}))
+    wanted = json.loads(json.dumps(dict(planned.options)))
     differing = [name for name, value in wanted.items() if name in found.settings and found.settings[name] != value]
-    return None if differing else found
+    # A protocol may add the model's own attention.
+    measured = found.settings.get("methods", [])[: len(planned.methods)]
+    return None if differing or measured != list(planned.methods) else found
 
 
 def gathered(arguments: argparse.Namespace, console: Console) -> tuple[list[tuple[Run, Result]], list[str], list[str]]:

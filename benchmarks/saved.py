@@ -20,9 +20,12 @@ def saved(folder: Path) -> Result | None:
     try:
         record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         found = _result(record)
+        stored = [json.loads(line) for line in (folder / ROWS).read_text(encoding="utf-8").splitlines()[1:]]
+        # The order of items in the file is that in which they were measured, the first ones first.
+        rows = [(entry["item"], row) for entry in stored[: found.items] for row in entry["rows"]]
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return found if _stored(folder) >= found.items else None
+    return replace(found, rows=rows) if len(stored) >= found.items else None
 
 
 def run_or_keep(protocol: Protocol, folder: Path, limit: int | None = None, progress: Progress | None = None) -> Result:

@@ -87,8 +87,8 @@ def kept(planned: Run, work: Path) -> Result | None:
     wanted = json.loads(json.dumps(dict(planned.options)))
     differing = [name for name, value in wanted.items() if name in found.settings and found.settings[name] != value]
     # A protocol may add the model's own attention.
-    measured = found.settings.get("methods", [])[: len(planned.methods)]
-    return None if differing or measured != list(planned.methods) else found
+    measured = found.settings.get("methods", planned.methods)[: len(planned.methods)]
+    return None if differing or list(measured) != list(planned.methods) else found
 
 
 def gathered(arguments: argparse.Namespace, console: Console) -> tuple[list[tuple[Run, Result]], list[str], list[str]]:

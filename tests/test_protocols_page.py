@@ -72,7 +72,9 @@ def store(folder: Path, found: Result, rows: int | None = None) -> None:
     """As the runner leaves it."""
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps(found.to_json()))
-    (folder / ROWS).write_text("{}\n" * (1 + (found.items if rows is None else rows)))
+    count = found.items if rows is None else rows
+    lines = [{"settings": found.settings}, *({"item": str(number), "rows": []} for number in range(count))]
+    (folder / ROWS).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def arguments(work: Path, *only: str, **options: Any) -> argparse.Namespace:

@@ -73,7 +73,7 @@ def section(data: Path, work: Path, limit: int | None = None) -> str:
     captioning, evaluating = found["captioning_seconds"], found["evaluating_seconds"]
     ratios = [one / other for one, other in zip(evaluating, captioning, strict=True)]
     middle = mean(ratios, [str(number) for number in range(len(ratios))])
-    spread = f"{middle.value:.2f} [{middle.low:.2f}, {middle.high:.2f}]"
+    spread = middle.told(digits=2)
     return "\n".join(
         [
             f"## Time to evaluate captions: `{CAPTIONER}`",

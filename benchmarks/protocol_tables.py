@@ -65,13 +65,9 @@ def lines_of(result: Result, labels: Mapping[str, str]) -> list[Line]:
 
 def told(found: Mean | None, percent: bool) -> str:
     """A mean and its interval, short enough for a wide table."""
-    if found is None or math.isnan(found.value):
+    if found is None:
         return "–"
-    scale, digits = (100, 1) if percent else (1, 2)
-    value = f"{scale * found.value:.{digits}f}"
-    if math.isnan(found.low):
-        return value
-    return f"{value} [{scale * found.low:.{digits}f}, {scale * found.high:.{digits}f}]"
+    return found.told(100, 1) if percent else found.told(digits=2)
 
 
 def overview(found: Found) -> str:

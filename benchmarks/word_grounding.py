@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import os
 import statistics
 from collections import defaultdict
@@ -30,14 +29,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmexplain.evaluate.captions import CaptionedPhotos, Given
-from mmexplain.evaluate.fingerprint import settings_of
 from mmexplain.evaluate.grounding import WordGrounding
 from mmexplain.evaluate.grounding_rows import Maps, Named, centre_row, random_row
-from mmexplain.evaluate.intervals import Mean, mean
+from mmexplain.evaluate.intervals import Mean, difference, mean
 from mmexplain.evaluate.metrics.pointing import hit
 from mmexplain.evaluate.protocol import Progress, Row
-from mmexplain.evaluate.runner import ROWS
-from mmexplain.evaluate.store import Store
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.io import load_image
 from mmexplain.render.whole import whole
@@ -207,10 +203,7 @@ def measured(
     task = load(MODEL, device="cpu")
     protocol = Remedies(task, data / "flickr8k", methods, split=split, captions=1, remedies=remedies)
     folder = work / f"{protocol.name}_{split}"
-    run_or_keep(protocol, folder, limit, progress)
-    items = protocol.items()
-    with Store(folder / ROWS, settings_of(protocol, items), protocol.metrics) as store:
-        return [(item.key, row) for item in items[:limit] for row in store.rows[item.key]]
+    return list(run_or_keep(protocol, folder, limit, progress).rows)
 
 
 def by_method(rows: Rows) -> dict[str, Rows]:
@@ -228,18 +221,8 @@ def average(rows: Rows, name: str) -> Mean:
 
 def gain(rows: Rows, against: Rows) -> Mean:
     """By how much rows point better than others of the same words."""
-    found = [one["pointing"] - other["pointing"] for (_, one), (_, other) in zip(rows, against, strict=True)]
-    return mean(found, [key for key, _ in rows])
-
-
-def interval(found: Mean, factor: float = 1.0, digits: int = 1, sign: str = "") -> str:
-    """A mean with its interval; a dash where there is none."""
-    if math.isnan(found.value):
-        return "–"
-    return (
-        f"{factor * found.value:{sign}.{digits}f} [{factor * found.low:{sign}.{digits}f}, "
-        f"{factor * found.high:{sign}.{digits}f}]"
-    )
+    own, others = ([row["pointing"] for _, row in part] for part in (rows, against))
+    return difference(own, others, [key for key, _ in rows])
 
 
 def remedies_table(rows: Rows) -> str:
@@ -254,10 +237,10 @@ def remedies_table(rows: Rows) -> str:
             f"{100 * average([row for row in kept if row[1]['phrase'] == kind], 'pointing').value:.1f}"
             for kind in hardest
         ]
-        changed = "" if name == BASE else interval(gain(kept, found[BASE]), 100, sign="+")
+        changed = "" if name == BASE else gain(kept, found[BASE]).told(100, 1, "+")
         iou = average(kept, "iou").value
-        lines.append([kind_of(name), name, interval(average(kept, "pointing"), 100), changed, *shares, f"{iou:.3f}"])
-    lines.append(["", "centre", interval(average(found["centre"], "pointing"), 100), "", *["" for _ in hardest], ""])
+        lines.append([kind_of(name), name, average(kept, "pointing").told(100, 1), changed, *shares, f"{iou:.3f}"])
+    lines.append(["", "centre", average(found["centre"], "pointing").told(100, 1), "", *["" for _ in hardest], ""])
     for number, kind in enumerate(hardest):
         centre = average([row for row in found["centre"] if row[1]["phrase"] == kind], "pointing").value
         lines[-1][4 + number] = f"{100 * centre:.1f}"
@@ -323,9 +306,9 @@ def causes_table(rows: Rows) -> str:
             }
             if kept[BASE]:
                 span = f"{100 * low:g} to {min(100 * high, 100):g} %"
-                numbers = [interval(average(part, "pointing"), 100) for part in kept.values()]
+                numbers = [average(part, "pointing").told(100, 1) for part in kept.values()]
                 missed = [(key, row) for key, row in kept[BASE] if not row["pointing"]]
-                lines.append([title, span, str(len(kept[BASE])), *numbers, interval(average(missed, "elsewhere"), 100)])
+                lines.append([title, span, str(len(kept[BASE])), *numbers, average(missed, "elsewhere").told(100, 1)])
                 title = ""
     return table(["", "", "n", BASE, "attention", "centre", "misses that lie on another thing"], lines)
 

@@ -35,6 +35,15 @@ class Mean:
     items: int
     undefined: int = 0
 
+    def told(self, scale: float = 1.0, digits: int = 3, sign: str = "") -> str:
+        """The mean and its interval, as far as there are any, for people: ``62.3 [60.5, 64.1]``."""
+        if math.isnan(self.value):
+            return "–"
+        value = f"{scale * self.value:{sign}.{digits}f}"
+        if math.isnan(self.low):
+            return value
+        return f"{value} [{scale * self.low:{sign}.{digits}f}, {scale * self.high:{sign}.{digits}f}]"
+
 
 def mean(
     values: Sequence[float | None],

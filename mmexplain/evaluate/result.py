@@ -253,10 +253,7 @@ def _told(found: Mean | None, metric: Metric, rows: int, sign: str = "") -> str:
     """A mean with its interval, and the number of its rows where that is not the line's."""
     if found is None or math.isnan(found.value):
         return "–"
-    scale, digits = (100, 1) if metric.percent else (1, 3)
-    told = f"{scale * found.value:{sign}.{digits}f}"
-    if not math.isnan(found.low):
-        told += f" [{scale * found.low:{sign}.{digits}f}, {scale * found.high:{sign}.{digits}f}]"
+    told = found.told(100, 1, sign) if metric.percent else found.told(sign=sign)
     return told if found.rows == rows else f"{told} (n {found.rows})"
 
 

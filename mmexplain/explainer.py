@@ -81,6 +81,21 @@ class _Plan:
         return [method for method in names.values() if method.space in ("layer", "pixel") and not method.moments]
 
 
+def problem_of(task: Task, batch: Batch, score: Score | None = None) -> Problem:
+    """What the engine and the methods are given of a task and its prepared inputs; ``score`` instead of the task's
+    own."""
+    return Problem(
+        task.model,
+        task.encode,
+        task.decode,
+        score or task.score,
+        batch.inputs,
+        batch.context,
+        batch.reader or task.reader,
+        task.heavy_decode,
+    )
+
+
 def explain(
     task: Task,
     batch: Batch,
@@ -132,16 +147,7 @@ def explain(
     text_methods = select_text(text)
     text_layer = _text_layer(task, create_graph) if text_methods else None
     names = _layers(task, layers, plan.at_layers)
-    problem = Problem(
-        task.model,
-        task.encode,
-        task.decode,
-        score or task.score,
-        batch.inputs,
-        batch.context,
-        batch.reader or task.reader,
-        task.heavy_decode,
-    )
+    problem = problem_of(task, batch, score)
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
 
     maps: dict[MapKey, Tensor] = {}

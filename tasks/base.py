@@ -54,6 +54,29 @@ class Batch:
         )
 
 
+def photos_of(images: Any) -> list[Photo]:
+    """One photo or a sequence of them, decoded.
+
+    Args:
+        images: whatever :func:`mmexplain.io.load_image` takes, or a list of it.
+
+    Raises:
+        InputError: no photo, or one that cannot be read.
+    """
+    several = isinstance(images, (list, tuple))
+    photos = [image if isinstance(image, Photo) else load_image(image) for image in (images if several else [images])]
+    if not photos:
+        raise InputError("no photo was given")
+    return photos
+
+
+def probabilities_of(scores: Tensor, targets: Sequence[Sequence[Target]]) -> Tensor:
+    """Probabilities ``[R, K]`` of log-probabilities; of contrasts, which are differences of two, that of the first if
+    it is one of the two."""
+    contrasts = torch.tensor([[target.versus is not None for target in row] for row in targets])
+    return torch.where(contrasts.to(scores.device), scores.sigmoid(), scores.exp())
+
+
 def photo_batch(
     images: Any, preprocess: PhotoPreprocess, device: torch.device | str, dtype: torch.dtype = torch.float32
 ) -> Batch:
@@ -68,10 +91,7 @@ def photo_batch(
     Raises:
         InputError: no photo, one that cannot be read, or photos that become inputs of different sizes.
     """
-    several = isinstance(images, (list, tuple))
-    photos = [image if isinstance(image, Photo) else load_image(image) for image in (images if several else [images])]
-    if not photos:
-        raise InputError("no photo was given")
+    photos = photos_of(images)
     tensors, geometries = zip(*(preprocess(photo) for photo in photos), strict=True)
     for number, tensor in enumerate(tensors):
         if tensor.shape != tensors[0].shape:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmexplain import targets as kinds
 from mmexplain.errors import InputError, TargetError
 from mmexplain.targets import Kind, Target
-from mmexplain.tasks.base import Task
+from mmexplain.tasks.base import Task, probabilities_of
 from mmexplain.tasks.labels import Labels
 
 Link = Literal["softmax", "sigmoid", "none"]
@@ -77,9 +77,7 @@ class OutcomeTask(Task):
         logits = self.outcomes(output).float()
         if self._link(logits) == "none":
             return None
-        found = self._scored(self._log_probabilities(logits), targets)
-        contrasts = torch.tensor([[target.versus is not None for target in row] for row in targets])
-        return torch.where(contrasts.to(found.device), found.sigmoid(), found.exp())
+        return probabilities_of(self._scored(self._log_probabilities(logits), targets), targets)
 
     def logits(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor | None:
         """Logits ``[R, K, N]`` of the softmax over the outcomes; None where they do not exclude each other."""

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mmexplain.errors import InputError
+from mmexplain.explainer import problem_of
 from mmexplain.explanation import Explanation
 from mmexplain.probe import Probe
-from mmexplain.problem import Problem, Rows, Score, padded
+from mmexplain.problem import Rows, Score, padded
 
 if TYPE_CHECKING:
     from mmexplain.tasks.base import Batch, Task
@@ -45,11 +46,10 @@ def probe_of(task: Task, batch: Batch, explanations: Sequence[Explanation], seed
         explanations: one for each input of the batch.
         seed: of what is drawn at random.
     """
-    problem = Problem(task.model, task.encode, task.decode, task.score, batch.inputs, batch.context)
     longest = max(map(len, explanations))
     scores = torch.stack([torch.cat([e.scores, e.scores[-1:].expand(longest - len(e))]) for e in explanations])
     return Probe(
-        problem,
+        problem_of(task, batch),
         padded([explanation.targets for explanation in explanations]),
         scores,
         [],

@@ -16,7 +16,7 @@ from mmexplain.preprocess import Preprocess
 from mmexplain.problem import Choice
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
-from mmexplain.tasks.base import PhotoTask
+from mmexplain.tasks.base import PhotoTask, probabilities_of
 from mmexplain.tasks.captioning.captioner import DecoderOutput
 from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.captioning.phrases import Phrasing
@@ -119,9 +119,7 @@ class Captioning(PhotoTask):
     def probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Probabilities ``[R, K]``: of a span the product of its words', of a contrast that of what was said if it is
         that or the other."""
-        found = self._contrasted(output, targets, normalize=True)
-        contrasts = torch.tensor([[target.versus is not None for target in row] for row in targets])
-        return torch.where(contrasts.to(found.device), found.sigmoid(), found.exp())
+        return probabilities_of(self._contrasted(output, targets, normalize=True), targets)
 
     def logits(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Logits over the vocabulary ``[R, K, V]`` at each target's (first) word."""

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmexplain.errors import ModelError, did_you_mean
-from mmexplain.tasks.huggingface.speakers import ANSWERERS, CAPTIONERS
+from mmexplain.tasks.huggingface.speakers import FAMILIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,7 @@ FORM = "hf:ID"
 _HERE = "mmexplain.tasks.huggingface"
 _CLASSIFICATION = {"classify": f"{_HERE}.classification:HuggingFaceClassifier"}
 _ZERO_SHOT = {"classify": f"{_HERE}.zero_shot:ZeroShot"}
+_SPEAKING = {"caption": f"{_HERE}.speaking:captioner", "vqa": f"{_HERE}.speaking:answerer"}
 _VIDEO = {"action": f"{_HERE}.video:video_transformer"}
 
 ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
@@ -49,13 +50,7 @@ ARCHITECTURES: Mapping[str, Mapping[str, str]] = {
     "VivitForVideoClassification": _VIDEO,
     "VJEPA2ForVideoClassification": _VIDEO,
     # texts of the model's own
-    **{
-        name: {
-            **({"caption": f"{_HERE}.speaking:captioner"} if name in CAPTIONERS else {}),
-            **({"vqa": f"{_HERE}.speaking:answerer"} if name in ANSWERERS else {}),
-        }
-        for name in (*CAPTIONERS, *ANSWERERS)
-    },
+    **{name: {task: _SPEAKING[task] for task in tasks} for name, (_, tasks) in FAMILIES.items()},
 }
 """Class of a model → task that it serves → ``module:function``, which makes the task of a
 :class:`~mmexplain.tasks.huggingface.checkpoint.Checkpoint`. The first task is the model's if none is asked for."""

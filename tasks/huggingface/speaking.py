@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mmexplain.errors import InputError, ModelError, TargetError
-from mmexplain.io import Photo, load_image
+from mmexplain.io import Photo
 from mmexplain.problem import Choice
 from mmexplain.surroundings import undisturbed
 from mmexplain.targets import Target, contrast
-from mmexplain.tasks.base import Batch, Task
+from mmexplain.tasks.base import Batch, Task, photos_of
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.photo_task import OnPhoto
 from mmexplain.tasks.huggingface.phrases import Said as Sentence
 from mmexplain.tasks.huggingface.said import SCORES, ScoreName
 from mmexplain.tasks.huggingface.speaker import Look, Speaker
-from mmexplain.tasks.huggingface.speakers import ANSWERERS, CAPTIONERS, speaker_of
+from mmexplain.tasks.huggingface.speakers import speaker_of
 from mmexplain.tasks.huggingface.words import locate, split
 
 LONGEST = 64
@@ -85,7 +85,7 @@ class Speaking(Task):
 
     def on(self, image: Any) -> OnPhoto:
         """The model with a photo before it, and nothing asked: to look at its layers."""
-        photos = _photos(image)
+        photos = photos_of(image)
         if len(photos) != 1:
             raise InputError(f"{self.model_id!r} prepares photos one by one, not {len(photos)}: use explain")
         return self.before(photos[0], self.speaker.asked)
@@ -164,7 +164,7 @@ class Captioning(Speaking):
         """
         several = isinstance(images, (list, tuple))
         _check(score, beam, max_length)
-        photos = _photos(images)
+        photos = photos_of(images)
         captions = _each(caption, len(photos), "caption")
         asked = self.speaker.asked if prompt is None else prompt
         found = []
@@ -175,7 +175,7 @@ class Captioning(Speaking):
 
     def chosen(self, image: Any) -> tuple[OnPhoto, Choice]:
         """The model with a photo before it, and what :meth:`explain` explains if it is told nothing else."""
-        (photo,) = _photos(image)
+        (photo,) = photos_of(image)
         return self._chosen(photo, None, self.speaker.asked, None, False, None, "log-probability", 1, LONGEST)
 
     def _chosen(
@@ -255,7 +255,7 @@ class Answering(Speaking):
         _check(score, beam, max_length)
         if top not in (None, 0, 1):
             raise TargetError(f"top={top}: a model that writes has one answer of its own; name others with answers=…")
-        photos = _photos(images)
+        photos = photos_of(images)
         if question is None or isinstance(question, str):
             question = [question] * len(photos)
         found = []
@@ -266,7 +266,7 @@ class Answering(Speaking):
 
     def chosen(self, image: Any, question: str) -> tuple[OnPhoto, Choice]:
         """The model with a photo before it, and what :meth:`explain` explains if it is told nothing but a question."""
-        (photo,) = _photos(image)
+        (photo,) = photos_of(image)
         return self._chosen(photo, question, (), (), None, "log-probability", 1, LONGEST)
 
     def reads(self, question: str) -> bool:
@@ -325,12 +325,12 @@ class Answering(Speaking):
 
 def captioner(checkpoint: Checkpoint) -> Captioning:
     """The task of a model that describes photos."""
-    return Captioning(speaker_of(checkpoint, CAPTIONERS))
+    return Captioning(speaker_of(checkpoint))
 
 
 def answerer(checkpoint: Checkpoint) -> Answering:
     """The task of a model that answers questions in words of its own."""
-    return Answering(speaker_of(checkpoint, ANSWERERS))
+    return Answering(speaker_of(checkpoint))
 
 
 def _sides(target: Target) -> list[Target]:
@@ -341,14 +341,6 @@ def _contrast(target: Target, versus: Target) -> Target:
     if target.ids == versus.ids:
         raise TargetError(f"{target.label!r} cannot be held against itself: name another answer")
     return contrast(target, versus)
-
-
-def _photos(images: Any) -> list[Photo]:
-    listed: Iterable[Any] = images if isinstance(images, (list, tuple)) else [images]
-    found = [image if isinstance(image, Photo) else load_image(image) for image in listed]
-    if not found:
-        raise InputError("no photo was given")
-    return found
 
 
 def _each(texts: str | Sequence[str | None] | None, count: int, noun: str) -> list[str | None]:

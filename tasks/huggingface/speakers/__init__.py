@@ -10,43 +10,32 @@ if TYPE_CHECKING:
     from mmexplain.tasks.huggingface.checkpoint import Checkpoint
     from mmexplain.tasks.huggingface.speaker import Speaker
 
-CAPTIONERS: Mapping[str, str] = {
-    "Blip2ForConditionalGeneration": "blip2:Blip2",
-    "BlipForConditionalGeneration": "blip:BlipCaptioner",
-    "Florence2ForConditionalGeneration": "florence2:Florence2",
-    "GitForCausalLM": "git:Git",
-    "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
-    "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
-    "LlavaForConditionalGeneration": "llava:Llava",
-    "LlavaNextForConditionalGeneration": "llava_next:LlavaNext",
-    "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
-    "Qwen2VLForConditionalGeneration": "qwen_vl:QwenVL",
-    "Qwen2_5_VLForConditionalGeneration": "qwen_vl:Qwen25VL",
-    "Qwen3VLForConditionalGeneration": "qwen_vl:Qwen3VL",
-    "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
-    "VisionEncoderDecoderModel": "encoder_decoder:EncoderDecoder",
+_CAPTION, _VQA = ("caption",), ("vqa",)
+_BOTH = (*_CAPTION, *_VQA)
+
+FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "Blip2ForConditionalGeneration": ("blip2:Blip2", _BOTH),
+    "BlipForConditionalGeneration": ("blip:BlipCaptioner", _CAPTION),
+    "BlipForQuestionAnswering": ("blip_vqa:BlipAnswerer", _VQA),
+    "Florence2ForConditionalGeneration": ("florence2:Florence2", _CAPTION),
+    "GitForCausalLM": ("git:Git", _BOTH),
+    "Idefics3ForConditionalGeneration": ("idefics3:Idefics3", _BOTH),
+    "InstructBlipForConditionalGeneration": ("instructblip:InstructBlip", _BOTH),
+    "LlavaForConditionalGeneration": ("llava:Llava", _BOTH),
+    "LlavaNextForConditionalGeneration": ("llava_next:LlavaNext", _BOTH),
+    "PaliGemmaForConditionalGeneration": ("paligemma:PaliGemma", _BOTH),
+    "Qwen2VLForConditionalGeneration": ("qwen_vl:QwenVL", _BOTH),
+    "Qwen2_5_VLForConditionalGeneration": ("qwen_vl:Qwen25VL", _BOTH),
+    "Qwen3VLForConditionalGeneration": ("qwen_vl:Qwen3VL", _BOTH),
+    "SmolVLMForConditionalGeneration": ("idefics3:Idefics3", _BOTH),
+    "VisionEncoderDecoderModel": ("encoder_decoder:EncoderDecoder", _CAPTION),
 }
-"""Class of a model → ``file:class`` of the family that describes photos with it."""
-
-ANSWERERS: Mapping[str, str] = {
-    "Blip2ForConditionalGeneration": "blip2:Blip2",
-    "BlipForQuestionAnswering": "blip_vqa:BlipAnswerer",
-    "GitForCausalLM": "git:Git",
-    "Idefics3ForConditionalGeneration": "idefics3:Idefics3",
-    "InstructBlipForConditionalGeneration": "instructblip:InstructBlip",
-    "LlavaForConditionalGeneration": "llava:Llava",
-    "LlavaNextForConditionalGeneration": "llava_next:LlavaNext",
-    "PaliGemmaForConditionalGeneration": "paligemma:PaliGemma",
-    "Qwen2VLForConditionalGeneration": "qwen_vl:QwenVL",
-    "Qwen2_5_VLForConditionalGeneration": "qwen_vl:Qwen25VL",
-    "Qwen3VLForConditionalGeneration": "qwen_vl:Qwen3VL",
-    "SmolVLMForConditionalGeneration": "idefics3:Idefics3",
-}
-"""The same for those that answer questions in words of their own."""
+"""Class of a model → ``file:class`` of its family, and the tasks that it serves: describing photos, answering questions
+in words of its own."""
 
 
-def speaker_of(checkpoint: Checkpoint, families: Mapping[str, str]) -> Speaker:
+def speaker_of(checkpoint: Checkpoint) -> Speaker:
     """The family of a model, taken apart for the engine."""
-    module, _, name = families[checkpoint.architecture].partition(":")
+    module, _, name = FAMILIES[checkpoint.architecture][0].partition(":")
     found: Speaker = getattr(import_module(f"{__name__}.{module}"), name)(checkpoint)
     return found

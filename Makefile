@@ -1,6 +1,8 @@
 # Each target sets up what it needs on a fresh machine and is quick when repeated.
 #   make demo    a report on real photos, in demo-report/
+#   make app     the app in your browser, with the bundled models and sample photos
 #   make test    the tests
+#   make docs    the API reference, in docs/build/html/
 #   make lint    linter and formatter (style), type checker (types)
 #   make clean   removes everything that the others made
 PYTHON ?= python3
@@ -11,14 +13,20 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo test lint style types clean
+.PHONY: demo app test docs lint style types clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.demo
 	$(BIN)/mmexplain demo --out demo-report
 
+app: $(VENV)/.app
+	$(BIN)/mmexplain app
+
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/build/html
 
 lint: style types
 
@@ -30,7 +38,7 @@ types: $(VENV)/.test
 	bash .ci/types $(BIN)/python
 
 clean:
-	rm -rf $(VENV) demo-report build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo-report docs/build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -46,4 +54,14 @@ $(VENV)/.demo: $(VENV)/.made $(SOURCES)
 $(VENV)/.test: $(VENV)/.made $(SOURCES)
 	@echo "Installing into $(VENV): the first time this takes some minutes"
 	$(PIP) -e '.[demo,test,peers]'
+	@touch $@
+
+$(VENV)/.app: $(VENV)/.made $(SOURCES)
+	@echo "Installing into $(VENV): the first time this takes some minutes"
+	$(PIP) -e '.[demo,app]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.made $(SOURCES)
+	@echo "Installing into $(VENV): the first time this takes some minutes"
+	$(PIP) -e '.[app,docs]'
 	@touch $@

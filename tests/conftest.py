@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,6 +32,32 @@ def data_dir() -> Path:
     folder = Path(name)
     assert folder.is_dir(), f"MMEXPLAIN_DATA names {name!r}, which is not a folder"
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, where it is at hand; ``MMEXPLAIN_BROWSER=required`` says that it must be."""
+    lack = _no_browser()
+    if lack:
+        assert os.environ.get("MMEXPLAIN_BROWSER") != "required", lack
+        pytest.skip(lack)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        running = playwright.chromium.launch(executable_path=_chromium(), args=arguments)
+        yield running
+        running.close()
+
+
+def _chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def _no_browser() -> str:
+    if find_spec("playwright") is None:
+        return "playwright is not installed (extra `test`)"
+    return "" if _chromium() else "no Chromium on this machine"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

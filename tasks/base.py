@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,8 @@ from mmexplain.io import Photo, display, load_image
 from mmexplain.preprocess import PhotoPreprocess
 from mmexplain.reader import Reader, ReaderOf
 from mmexplain.targets import Target
+
+Rows = Sequence[Sequence[Target]]
 
 
 @dataclass
@@ -75,6 +77,30 @@ def probabilities_of(scores: Tensor, targets: Sequence[Sequence[Target]]) -> Ten
     it is one of the two."""
     contrasts = torch.tensor([[target.versus is not None for target in row] for row in targets])
     return torch.where(contrasts.to(scores.device), scores.sigmoid(), scores.exp())
+
+
+def contrasted(targets: Rows, scored: Callable[[Rows], Tensor]) -> Tensor:
+    """Scores ``[R, K]`` of targets, from which contrasts have the weighted score of their other taken away.
+
+    Args:
+        targets: K for each of R rows.
+        scored: targets → scores ``[R, K]`` of what they name, whatever it is held against.
+    """
+    own = scored(targets)
+    weights = [[0.0 if target.versus is None else target.weight for target in row] for row in targets]
+    if not any(map(any, weights)):
+        return own
+    share = torch.tensor(weights, device=own.device, dtype=own.dtype)
+    others = scored([[target.versus or target for target in row] for row in targets])
+    # What cannot be said has a score of minus infinity, of which nothing can be taken away.
+    return torch.where(share > 0, own - share * others, own)
+
+
+def evenly(targets: Rows) -> Rows:
+    """The targets with contrasts that take all of the other's score away, as the probability of one of two is told."""
+    if all(target.weight == 1 for row in targets for target in row):
+        return targets
+    return [[replace(target, weight=1.0) for target in row] for row in targets]
 
 
 def photo_batch(

@@ -12,11 +12,12 @@ from torch import Tensor
 from mmexplain import targets as kinds
 from mmexplain.errors import InputError, TargetError
 from mmexplain.targets import Kind, Target
-from mmexplain.tasks.base import Task, probabilities_of
+from mmexplain.tasks.base import Task, contrasted, evenly, probabilities_of
 from mmexplain.tasks.labels import Labels
 
 Link = Literal["softmax", "sigmoid", "none"]
 Name = str | int | Target
+Contrast = tuple[Name, Name] | tuple[Name, Name, float]
 ScoreName = Literal["logit", "log-probability"]
 
 
@@ -77,7 +78,7 @@ class OutcomeTask(Task):
         logits = self.outcomes(output).float()
         if self._link(logits) == "none":
             return None
-        return probabilities_of(self._scored(self._log_probabilities(logits), targets), targets)
+        return probabilities_of(self._scored(self._log_probabilities(logits), evenly(targets)), targets)
 
     def logits(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor | None:
         """Logits ``[R, K, N]`` of the softmax over the outcomes; None where they do not exclude each other."""
@@ -91,11 +92,11 @@ class OutcomeTask(Task):
         return columns[:, None].expand(-1, len(targets[0]), -1)
 
     def _scored(self, columns: Tensor, targets: Sequence[Sequence[Target]]) -> Tensor:
-        own, other, contrasted = self._indices(targets, columns)
-        scores = columns.gather(1, own)
-        if contrasted is None:
-            return scores
-        return torch.where(contrasted, scores - columns.gather(1, other), scores)
+        def scored(rows: Sequence[Sequence[Target]]) -> Tensor:
+            numbers = [[self._number(target, columns) for target in row] for row in rows]
+            return columns.gather(1, torch.tensor(numbers, device=columns.device))
+
+        return contrasted(targets, scored)
 
     def _log_probabilities(self, logits: Tensor) -> Tensor:
         columns = self._columns(logits)
@@ -114,18 +115,6 @@ class OutcomeTask(Task):
         if logits.shape[1] > 1:
             return "softmax"
         return "sigmoid" if self._is_binary(logits) else "none"
-
-    def _indices(self, targets: Sequence[Sequence[Target]], columns: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Numbers ``[R, K]`` of the targets and of what they are held against, and which are contrasts."""
-        own = [[self._number(target, columns) for target in row] for row in targets]
-        other = [[self._number(target.versus or target, columns) for target in row] for row in targets]
-        contrasts = [[target.versus is not None for target in row] for row in targets]
-        device = columns.device
-        return (
-            torch.tensor(own, device=device),
-            torch.tensor(other, device=device),
-            torch.tensor(contrasts, device=device) if any(map(any, contrasts)) else None,
-        )
 
     def _number(self, target: Target, columns: Tensor) -> int:
         count = columns.shape[1]
@@ -168,16 +157,16 @@ class OutcomeTask(Task):
             raise TargetError(f"{self.kind} {index} does not exist: {self.kind} numbers start at 0")
         return self._target(index)
 
-    def contrast(self, name: Name, versus: Name) -> Target:
-        """``name`` rather than ``versus``: the difference of their scores.
+    def contrast(self, name: Name, versus: Name, weight: float = 1.0) -> Target:
+        """``name`` rather than ``versus``: the score of the one less ``weight`` times that of the other.
 
         Raises:
-            TargetError: there is no such outcome, or twice the same.
+            TargetError: there is no such outcome, or twice the same, or the weight is below 0.
         """
         target, against = self.target(name), self.target(versus)
         if target.ids == against.ids:
             raise TargetError(f"{target.label!r} cannot be held against itself: name another {self.kind}")
-        return kinds.contrast(target, against)
+        return kinds.contrast(target, against, weight)
 
     def top(self, logits: Tensor, k: int = 1) -> list[list[Target]]:
         """The ``k`` likeliest outcomes of each row of logits ``[B, N]`` (all N if there are fewer), likeliest first.
@@ -217,10 +206,11 @@ def listed(targets: Name | Sequence[Name]) -> Sequence[Name]:
 
 
 def named(
-    task: OutcomeTask, targets: Name | Sequence[Name] | None, versus: Name | Sequence[tuple[Name, Name]] | None
+    task: OutcomeTask, targets: Name | Sequence[Name] | None, versus: Name | Sequence[Contrast] | None
 ) -> tuple[list[Target] | None, Target | None]:
     """The targets that are named, None where the likeliest are wanted; and what all of them are held against, if
-    ``versus`` is one name. Pairs ``(name, other)`` of it add the contrast of the two to the targets.
+    ``versus`` is one name. Pairs ``(name, other)`` of it add the contrast of the two to the targets; a third number
+    says how much of the other's score is taken away.
 
     Raises:
         TargetError: there is no such outcome, or the list is empty.
@@ -231,7 +221,7 @@ def named(
         against = task.target(versus)
     elif versus is not None:
         for pair in versus if isinstance(versus, list | tuple) else [versus]:
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
+            if not isinstance(pair, list | tuple) or len(pair) not in (2, 3):
                 raise InputError(f"versus is one {task.kind} for all targets, or pairs of them; got {versus!r:.80}")
             contrasts.append(task.contrast(*pair))
     wanted = None if targets is None else [task.target(name) for name in listed(targets)]

@@ -16,10 +16,22 @@ QUESTION = "a red dog runs"
 
 
 def test_the_record_says_what_the_library_says(photo: Path, answerer: str) -> None:
-    options = ("--answer", "Yellow", "--answer", "ice cream", "--versus", "red", "yellow", "--top", "0")
+    options = (
+        "--answer",
+        "Yellow",
+        "--answer",
+        "ice cream",
+        "--versus",
+        "red",
+        "yellow",
+        "--weight",
+        ".5",
+        "--top",
+        "0",
+    )
     found = record("vqa", photo, QUESTION, "--model", answerer, *options)
     explanation = load(answerer, device="cpu").explain(
-        str(photo), QUESTION, ["yellow", "ice cream"], versus=[("red", "yellow")], top=0, text="all"
+        str(photo), QUESTION, ["yellow", "ice cream"], versus=[("red", "yellow", 0.5)], top=0, text="all"
     )
     expected = explanation.to_json()
     for record_ in (found, expected):

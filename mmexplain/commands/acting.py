@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mmexplain.commands.options import Request, examples, explaining_options, score_option
+from mmexplain.commands.options import Request, examples, explaining_options, score_option, weight_option
 from mmexplain.commands.running import explain
 
 TOP = 2
@@ -36,6 +36,7 @@ MOST_FRAMES = 4096
     metavar="LABEL OTHER",
     help="Explain why LABEL rather than OTHER. Repeatable.",
 )
+@weight_option
 @click.option(
     "--frames",
     metavar="N",
@@ -62,6 +63,7 @@ def action(
     targets: tuple[str, ...],
     top: int | None,
     versus: tuple[tuple[str, str], ...],
+    weight: float,
     frames: int | None,
     stride: int | None,
     sampling: str,
@@ -78,7 +80,7 @@ def action(
         chosen: dict[str, Any] = {"top": TOP if top is None else top}
         if targets or versus:
             named = [task.target(name) for name in targets]
-            chosen = {"targets": [*named, *(task.contrast(label, other) for label, other in versus)]}
+            chosen = {"targets": [*named, *(task.contrast(label, other, weight) for label, other in versus)]}
         return {
             **chosen,
             "frames": frames,

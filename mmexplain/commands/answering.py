@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mmexplain.commands.options import Request, examples, explaining_options, score_option, text_option
+from mmexplain.commands.options import Request, examples, explaining_options, score_option, text_option, weight_option
 from mmexplain.commands.running import explain, text_methods
 
 
@@ -27,6 +27,7 @@ from mmexplain.commands.running import explain, text_methods
     metavar="ANSWER OTHER",
     help="Explain too why ANSWER rather than OTHER. Repeatable.",
 )
+@weight_option
 @click.option(
     "--top",
     metavar="K",
@@ -42,6 +43,7 @@ def vqa(
     question: str,
     answers: tuple[str, ...],
     versus: tuple[tuple[str, str], ...],
+    weight: float,
     top: int,
     score: str | None,
     text: tuple[str, ...],
@@ -54,7 +56,7 @@ def vqa(
     options = {
         "question": question,
         "answers": answers,
-        "versus": versus,
+        "versus": [(*pair, weight) for pair in versus],
         "top": top,
         "text": text_methods(text),
         **({} if score is None else {"score": score}),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mmexplain.commands.options import Request, examples, explaining_options, score_option, text_option
+from mmexplain.commands.options import Request, examples, explaining_options, score_option, text_option, weight_option
 from mmexplain.commands.running import explain, text_methods
 from mmexplain.errors import InputError
 
@@ -102,8 +102,11 @@ def caption(
     metavar="LABEL OTHER",
     help="Explain why LABEL rather than OTHER. Repeatable.",
 )
+@weight_option
 @explaining_options("IMAGE")
-def classify(request: Request, targets: tuple[str, ...], top: int | None, versus: tuple[tuple[str, str], ...]) -> None:
+def classify(
+    request: Request, targets: tuple[str, ...], top: int | None, versus: tuple[tuple[str, str], ...], weight: float
+) -> None:
     """Classify the photo IMAGE and map where in it each class is seen.
 
     Prints the classes and writes a report to IMAGE.mmexplain.html in the current folder, or to --out.
@@ -115,7 +118,7 @@ def classify(request: Request, targets: tuple[str, ...], top: int | None, versus
         if not targets and not versus:
             return {"top": TOP if top is None else top}
         named = [task.target(name) for name in targets]
-        return {"targets": [*named, *(task.contrast(label, other) for label, other in versus)]}
+        return {"targets": [*named, *(task.contrast(label, other, weight) for label, other in versus)]}
 
     explain("classify", request, options)
 

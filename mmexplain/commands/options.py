@@ -57,6 +57,16 @@ score_option = click.option(
 )
 
 
+weight_option = click.option(
+    "--weight",
+    metavar="W",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="How much of the score of OTHER --versus takes away.",
+)
+
+
 def text_option(default: str) -> Callable[[Command], Command]:
     """``--text``, with what it is when it is left out."""
     return click.option(

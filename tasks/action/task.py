@@ -27,7 +27,7 @@ from mmexplain.tasks.base import Batch
 from mmexplain.tasks.classification.outputs import find_logits
 from mmexplain.tasks.clips import Album, ClipTask, Sampling, Window, all_opened, choose_windows, stream_windows
 from mmexplain.tasks.labels import Labels
-from mmexplain.tasks.outcomes import Link, Name, OutcomeTask, ScoreName, named
+from mmexplain.tasks.outcomes import Contrast, Link, Name, OutcomeTask, ScoreName, named
 from mmexplain.video import Frame, Video
 
 Choose = Callable[[Tensor], list[list[Target]]]
@@ -154,7 +154,7 @@ class Action(OutcomeTask, ClipTask):
         targets: Name | Sequence[Name] | None = None,
         *,
         top: int = 1,
-        versus: Name | Sequence[tuple[Name, Name]] | None = None,
+        versus: Name | Sequence[Contrast] | None = None,
         frames: int | None = None,
         stride: int | None = None,
         sampling: Sampling = "auto",

@@ -23,6 +23,11 @@ class Caption(NamedTuple):
     logprob: float
     finished: bool
 
+    @property
+    def per_token(self) -> float:
+        """Log-probability per token, ``<end>`` counted as one: what captions compete by."""
+        return self.logprob / (len(self.tokens) + 1)
+
 
 class Searchable(Protocol):
     """What a search asks of a captioner."""
@@ -47,9 +52,14 @@ def greedy(captioner: Searchable, grid: Tensor, max_length: int = 20) -> list[Ca
     return beam_search(captioner, grid, 1, max_length)
 
 
-@torch.no_grad()
 def beam_search(captioner: Searchable, grid: Tensor, beam: int = 3, max_length: int = 20) -> list[Caption]:
-    """The best caption that a beam finds for each photo.
+    """The best caption that a beam finds for each photo; see :func:`alternatives`."""
+    return [captions[0] for captions in alternatives(captioner, grid, beam, max_length)]
+
+
+@torch.no_grad()
+def alternatives(captioner: Searchable, grid: Tensor, beam: int = 3, max_length: int = 20) -> list[list[Caption]]:
+    """The captions that a beam finds for each photo, the best first: about as many as the beam is wide.
 
     A finished caption competes by its log-probability *per token* (``<end>`` counts as one): the plain sum prefers
     short captions. A photo's search is over when ``beam`` captions have finished, or after ``max_length`` words; a
@@ -93,4 +103,4 @@ def beam_search(captioner: Searchable, grid: Tensor, beam: int = 3, max_length: 
         if not captions:
             row = int(scores[photo].argmax())
             captions.append(Caption(tokens[photo, row, :max_length].tolist(), float(scores[photo, row]), False))
-    return [max(captions, key=lambda c: c.logprob / (len(c.tokens) + 1)) for captions in found]
+    return [sorted(captions, key=lambda caption: -caption.per_token) for captions in found]

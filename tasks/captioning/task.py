@@ -14,13 +14,14 @@ from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
 from mmexplain.preprocess import Preprocess
 from mmexplain.problem import Choice
+from mmexplain.surroundings import undisturbed
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
-from mmexplain.tasks.base import PhotoTask, probabilities_of
+from mmexplain.tasks.base import PhotoTask, contrasted, evenly, probabilities_of
 from mmexplain.tasks.captioning.captioner import DecoderOutput
 from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.captioning.phrases import Phrasing
-from mmexplain.tasks.captioning.search import beam_search
+from mmexplain.tasks.captioning.search import alternatives, beam_search
 
 MAX_LENGTH = 20
 """Words at which a search gives up waiting for the end of a caption."""
@@ -81,6 +82,30 @@ class Captioning(PhotoTask):
             return captions
         return [found.tokens for found in beam_search(self.captioner, features, beam, max_length)]
 
+    def alternatives(self, image: Any, beam: int = 3, max_length: int = MAX_LENGTH) -> list[tuple[str, float]]:
+        """The captions that a search finds for one photo, the best first.
+
+        Args:
+            image: the photo.
+            beam: width of the search, and about how many captions it finds.
+            max_length: most words of a caption.
+
+        Returns:
+            For each its text and its log-probability per word, the end counted as one, which captions compete by.
+
+        Raises:
+            InputError: the photo cannot be read, or a beam below 1.
+            ModelError: the captioner has a search of its own, which finds one caption.
+        """
+        if beam < 1:
+            raise InputError(f"a search needs a beam of at least 1, not {beam}")
+        if hasattr(self.captioner, "generate"):
+            raise ModelError(f"model {self.model_id!r} searches by itself and tells one caption only")
+        with undisturbed(self.model, self.device), torch.no_grad():
+            (found,) = alternatives(self.captioner, self.encode(self.prepare(image).inputs), beam, max_length)
+        names = self.captioner.vocabulary.tokens
+        return [(" ".join(names[token] for token in caption.tokens), caption.per_token) for caption in found]
+
     def default_layer(self) -> str:
         """The last layer of the encoder that still has a grid, found by running it once on an empty photo."""
         if self._layer is None:
@@ -119,7 +144,7 @@ class Captioning(PhotoTask):
     def probability(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Probabilities ``[R, K]``: of a span the product of its words', of a contrast that of what was said if it is
         that or the other."""
-        return probabilities_of(self._contrasted(output, targets, normalize=True), targets)
+        return probabilities_of(self._contrasted(output, evenly(targets), normalize=True), targets)
 
     def logits(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Logits over the vocabulary ``[R, K, V]`` at each target's (first) word."""
@@ -140,13 +165,10 @@ class Captioning(PhotoTask):
         return torch.stack(maps)
 
     def _contrasted(self, output: DecoderOutput, targets: Sequence[Sequence[Target]], *, normalize: bool) -> Tensor:
-        own = self._sum_of_steps(output, targets, normalize=normalize)
-        mask = [[target.versus is not None for target in row] for row in targets]
-        if not any(map(any, mask)):
-            return own
-        contrasts = [[target.versus or target for target in row] for row in targets]
-        against = self._sum_of_steps(output, contrasts, normalize=normalize)
-        return torch.where(torch.tensor(mask, device=own.device), own - against, own)
+        def scored(rows: Sequence[Sequence[Target]]) -> Tensor:
+            return self._sum_of_steps(output, rows, normalize=normalize)
+
+        return contrasted(targets, scored)
 
     def _sum_of_steps(self, output: DecoderOutput, targets: Sequence[Sequence[Target]], *, normalize: bool) -> Tensor:
         """``[R, K]`` sums over each target's words; ``normalize`` makes log-probabilities of the logits."""

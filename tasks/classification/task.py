@@ -16,7 +16,7 @@ from mmexplain.targets import Target
 from mmexplain.tasks.base import PhotoTask
 from mmexplain.tasks.classification.outputs import find_logits
 from mmexplain.tasks.labels import Labels
-from mmexplain.tasks.outcomes import Link, Name, OutcomeTask, named
+from mmexplain.tasks.outcomes import Contrast, Link, Name, OutcomeTask, named
 
 
 class Classifier(OutcomeTask, PhotoTask):
@@ -102,7 +102,7 @@ class Classifier(OutcomeTask, PhotoTask):
         targets: Name | Sequence[Name] | None = None,
         *,
         top: int = 1,
-        versus: Name | Sequence[tuple[Name, Name]] | None = None,
+        versus: Name | Sequence[Contrast] | None = None,
         **options: Any,
     ) -> Any:
         """Maps of one or more classes over each photo.

@@ -17,7 +17,7 @@ from mmexplain.methods.registry import select
 from mmexplain.problem import Choice
 from mmexplain.reader import Reader
 from mmexplain.targets import Target
-from mmexplain.tasks.base import Batch, Task, probabilities_of
+from mmexplain.tasks.base import Batch, Task, evenly, probabilities_of
 from mmexplain.tasks.huggingface import said
 from mmexplain.tasks.huggingface.attention import Listening
 from mmexplain.tasks.huggingface.said import Said, ScoreName
@@ -101,7 +101,7 @@ class OnPhoto(Task):
     def probability(self, output: Said, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Probabilities ``[R, K]``: of several tokens the product; of a contrast that of the first if it is one of the
         two."""
-        return probabilities_of(said.score(output, targets, self.speaker.project, "log-probability"), targets)
+        return probabilities_of(said.score(output, evenly(targets), self.speaker.project, "log-probability"), targets)
 
     def logits(self, output: Said, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Logits over the vocabulary ``[R, K, V]`` at each target's first token."""

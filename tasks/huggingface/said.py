@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmexplain.errors import InputError
 from mmexplain.targets import Target
+from mmexplain.tasks.base import contrasted
 
 ScoreName = Literal["log-probability", "mean-log-probability", "logit"]
 SCORES: tuple[ScoreName, ...] = ("log-probability", "mean-log-probability", "logit")
@@ -64,13 +65,10 @@ def place_of(target: Target, tokens: Sequence[Sequence[int]], spans: Sequence[Se
     raise InputError(f"{target.label!r} is not among the texts that the model was made to say")
 
 
-def places(rows: Sequence[Sequence[Target]], said: Said, *, versus: bool = False) -> list[list[Place]]:
-    """Where each target stands; with ``versus`` the other side of contrasts (of others the target itself)."""
+def places(rows: Sequence[Sequence[Target]], said: Said) -> list[list[Place]]:
+    """Where each target stands, whatever it is held against."""
     tokens, spans = said.tokens.tolist(), said.spans.tolist()
-    return [
-        [place_of((target.versus or target) if versus else target, tokens[row], spans[row]) for target in targets]
-        for row, targets in enumerate(rows)
-    ]
+    return [[place_of(target, tokens[row], spans[row]) for target in targets] for row, targets in enumerate(rows)]
 
 
 def token_scores(
@@ -106,12 +104,11 @@ def token_scores(
 def score(said: Said, rows: Sequence[Sequence[Target]], project: Callable[[Tensor], Tensor], name: ScoreName) -> Tensor:
     """Scores ``[R, K]``: of a word or an answer the sum over its tokens (their mean, if so named), of a contrast the
     difference of the two."""
-    own = _summed(said, places(rows, said), project, name)
-    if not any(target.versus is not None for targets in rows for target in targets):
-        return own
-    against = _summed(said, places(rows, said, versus=True), project, name)
-    contrasts = torch.tensor([[target.versus is not None for target in targets] for targets in rows])
-    return torch.where(contrasts.to(own.device), own - against, own)
+
+    def scored(targets: Sequence[Sequence[Target]]) -> Tensor:
+        return _summed(said, places(targets, said), project, name)
+
+    return contrasted(rows, scored)
 
 
 def _summed(

@@ -222,7 +222,7 @@ class Answering(Speaking):
         question: str | Sequence[str],
         answers: str | Sequence[str] | None = (),
         *,
-        versus: str | Sequence[tuple[str, str]] | None = (),
+        versus: str | Sequence[tuple[str, str] | tuple[str, str, float]] | None = (),
         top: int | None = None,
         score: ScoreName = "log-probability",
         text: str | Sequence[str] = (),
@@ -236,7 +236,8 @@ class Answering(Speaking):
             images: one photo, or a list of photos, which are explained one by one.
             question: what is asked; for a list of photos, one for all of them or one for each.
             answers: answers that the model is made to consider, in any words.
-            versus: pairs of answers; each adds the contrast of the two. Or one answer, which all are held against.
+            versus: pairs of answers; each adds the contrast of the two, or, with a third number w, of the one and w of
+                the other. Or one answer, which all are held against.
             top: 1 for the model's own answer besides, 0 without it; None means 1.
             score: what to differentiate: "log-probability" (summed over the answer's tokens), "mean-log-probability"
                 (divided by their number, for answers of unlike length) or "logit".
@@ -278,7 +279,7 @@ class Answering(Speaking):
         photo: Photo,
         question: str | None,
         answers: str | Sequence[str] | None,
-        versus: str | Sequence[tuple[str, str]] | None,
+        versus: str | Sequence[tuple[str, str] | tuple[str, str, float]] | None,
         top: int | None,
         score: ScoreName,
         beam: int,
@@ -290,14 +291,17 @@ class Answering(Speaking):
         named = [answers] if isinstance(answers, (str, Target)) else list(answers or ())
         targets = [self.target(answer, task.look) for answer in named]
         pairs = [] if versus is None or isinstance(versus, str) else [*versus]
-        targets += [_contrast(self.target(one, task.look), self.target(other, task.look)) for one, other in pairs]
+        targets += [
+            _contrast(self.target(one, task.look), self.target(other, task.look), *weight)
+            for one, other, *weight in pairs
+        ]
         if top != 0 and not (top is None and targets and pairs and not named):
             said = self.says(task.look, beam, longest)
             targets.insert(0, Target(Sentence(self.speaker, said, task.look).text, "answer", tuple(said)))
         if isinstance(versus, str):
             against = self.target(versus, task.look)
             targets = [_contrast(target, against) for target in targets if target.ids != against.ids]
-        targets = list({(target.ids, target.versus): target for target in targets}.values())
+        targets = list({(target.ids, target.versus, target.weight): target for target in targets}.values())
         if not targets:
             raise TargetError("no answer to explain: name one (--answer), or let the model give its own (--top 1)")
         words = locate(self.speaker.tokenizer, task.look.prompt[0].tolist(), question)
@@ -337,10 +341,10 @@ def _sides(target: Target) -> list[Target]:
     return [target] if target.versus is None else [target, target.versus]
 
 
-def _contrast(target: Target, versus: Target) -> Target:
+def _contrast(target: Target, versus: Target, weight: float = 1.0) -> Target:
     if target.ids == versus.ids:
         raise TargetError(f"{target.label!r} cannot be held against itself: name another answer")
-    return contrast(target, versus)
+    return contrast(target, versus, weight)
 
 
 def _each(texts: str | Sequence[str | None] | None, count: int, noun: str) -> list[str | None]:

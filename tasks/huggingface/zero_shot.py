@@ -16,7 +16,7 @@ from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.layers import default_layer
 from mmexplain.tasks.huggingface.similarity import Similarity
 from mmexplain.tasks.huggingface.tokens import PatchTask, Tokens
-from mmexplain.tasks.outcomes import Link, Name, OutcomeTask, listed, named
+from mmexplain.tasks.outcomes import Contrast, Link, Name, OutcomeTask, listed, named
 
 TEXTS = "texts"
 """Name of the context that holds what the texts became: ``[B, N, D]`` of length 1."""
@@ -74,12 +74,12 @@ class ZeroShot(OutcomeTask, PatchTask):
             raise TargetError(f"{name!r} is no text to fit to a photo; write one, as 'a photo of a cat'")
         return Target(name, self.kind)
 
-    def contrast(self, name: Name, versus: Name) -> Target:
-        """The text ``name`` rather than ``versus``."""
+    def contrast(self, name: Name, versus: Name, weight: float = 1.0) -> Target:
+        """The text ``name`` rather than ``versus``, of whose score ``weight`` is taken away."""
         target, against = self.target(name), self.target(versus)
         if target.label == against.label:
             raise TargetError(f"{target.label!r} cannot be held against itself: name another text")
-        return kinds.contrast(target, against)
+        return kinds.contrast(target, against, weight)
 
     def explain(
         self,
@@ -87,7 +87,7 @@ class ZeroShot(OutcomeTask, PatchTask):
         targets: Name | Sequence[Name] | None = None,
         *,
         texts: str | Sequence[str] | None = None,
-        versus: Name | Sequence[tuple[Name, Name]] | None = None,
+        versus: Name | Sequence[Contrast] | None = None,
         top: int | None = None,
         **options: Any,
     ) -> Any:
@@ -139,11 +139,13 @@ class ZeroShot(OutcomeTask, PatchTask):
         unknown = [text for text in _texts(target) if text not in known]
         if unknown:
             raise TargetError(f"{unknown[0]!r} is none of the texts that were given{did_you_mean(unknown[0], known)}")
-        own, *other = (Target(text, self.kind, (known.index(text),)) for text in _texts(target))
-        return kinds.contrast(own, *other) if other else own
+        own, *others = (Target(text, self.kind, (known.index(text),)) for text in _texts(target))
+        return kinds.contrast(own, others[0], target.weight) if others else own
 
 
 def _texts(target: Target) -> list[str]:
     """The text of a target, and of what it is held against."""
     other = target.versus
-    return [target.label] if other is None else [target.label.removesuffix(f" rather than {other.label}"), other.label]
+    if other is None:
+        return [target.label]
+    return [target.label.removesuffix(kinds.rather_than(other, target.weight)), other.label]

@@ -19,7 +19,7 @@ from mmexplain.targets import Kind, Target
 from mmexplain.tasks.base import PhotoTask
 from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.labels import Labels
-from mmexplain.tasks.outcomes import Name, OutcomeTask, ScoreName, listed, named
+from mmexplain.tasks.outcomes import Contrast, Name, OutcomeTask, ScoreName, listed, named
 from mmexplain.tasks.vqa.adapter import VQAAdapter
 from mmexplain.tasks.vqa.answering import VQAOutput
 from mmexplain.tasks.vqa.tokens import TokenizedQuestion, tokenize_question
@@ -108,7 +108,7 @@ class VQA(OutcomeTask, PhotoTask):
         question: str | Sequence[str],
         answers: Name | Sequence[Name] | None = (),
         *,
-        versus: Name | Sequence[tuple[Name, Name]] | None = (),
+        versus: Name | Sequence[Contrast] | None = (),
         top: int | None = None,
         score: ScoreName = "logit",
         text: str | Sequence[str] = (),
@@ -120,7 +120,8 @@ class VQA(OutcomeTask, PhotoTask):
             images: one photo, or a list of photos.
             question: what is asked; for a list of photos, one for all of them or one for each.
             answers: answers that the model is made to consider.
-            versus: pairs of answers; each adds the contrast of the two. Or one answer, which all are held against.
+            versus: pairs of answers; each adds the contrast of the two, or, with a third number w, of the one and w of
+                the other. Or one answer, which all are held against.
             top: how many of the model's own answers are explained besides, the likeliest first. None means one.
             score: what to differentiate: an answer's logit or its log-probability.
             text: methods for the question's words, or ``"all"``; each answer then costs some passes of the head.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmexplain.tasks.captioning.search import beam_search, greedy
+from mmexplain.tasks.captioning.search import alternatives, beam_search, greedy
 from mmexplain.tasks.captioning.vocabulary import SPECIAL, Vocabulary
 
 
@@ -55,6 +55,19 @@ def test_a_wide_beam_finds_the_best_caption_of_all() -> None:
         assert [*found.tokens, end] == best
         assert found.finished
         assert found.logprob == pytest.approx(model.logprob(photo, best), abs=1e-4)
+
+
+def test_alternatives_are_all_captions_from_the_best_down() -> None:
+    model = Markov(photos=3, seed=4)
+    end = model.vocabulary.end
+    best = beam_search(model, grid(3), beam=5)
+    for photo, found in enumerate(alternatives(model, grid(3), beam=5)):
+        assert found[0] == best[photo] and len(found) >= 5
+        assert len({tuple(caption.tokens) for caption in found}) == len(found)
+        for caption in found:
+            tokens = [*caption.tokens, end]
+            assert caption.per_token == pytest.approx(model.logprob(photo, tokens) / len(tokens), abs=1e-4)
+        assert [caption.per_token for caption in found] == sorted((c.per_token for c in found), reverse=True)
 
 
 def test_greedy_takes_the_likeliest_word_each_time() -> None:

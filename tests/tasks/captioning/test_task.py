@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -124,6 +125,26 @@ def test_contrast_is_a_difference_at_the_same_place(task: Captioning, photo: Ima
     torch.testing.assert_close(explanation.scores[1], dog - cat)
     rival = task.explain(photo, "a red cat", words=["cat"], methods=["gradcam-no-relu"])
     torch.testing.assert_close(explanation.map(1), explanation.map(0) - rival.map(0), rtol=1e-3, atol=1e-6)
+
+
+def test_a_contrast_takes_away_a_part_of_the_other(task: Captioning, photo: Image.Image) -> None:
+    whole = task.explain(photo, "a red dog", words=["dog"], versus={"dog": "cat"}, methods=["gradcam-no-relu"])
+    dog, cat = log_probabilities(task, photo, "a red dog")[2], log_probabilities(task, photo, "a red cat")[2]
+    batch = task.prepare(photo)
+    tokens = torch.tensor([[task.captioner.vocabulary.tokens.index(word) for word in ("a", "red", "dog")]])
+    part = dataclasses.replace(whole.targets[1], weight=0.5)
+    with torch.no_grad():
+        output = task.decode(task.encode(batch.inputs), {"tokens": tokens})
+        torch.testing.assert_close(task.log_probability(output, [[part]])[0, 0], dog - 0.5 * cat)
+        torch.testing.assert_close(task.probability(output, [[part]])[0, 0], (dog - cat).sigmoid())
+
+
+def test_alternatives_are_what_the_search_found(task: Captioning, photo: Image.Image) -> None:
+    found = task.alternatives(photo, beam=4)
+    assert len(found) >= 4 and [score for _, score in found] == sorted((s for _, s in found), reverse=True)
+    assert found[0][0] == task.explain(photo, beam=4).text
+    with pytest.raises(InputError, match="beam of at least 1"):
+        task.alternatives(photo, beam=0)
 
 
 def test_repeated_words_are_separate_targets(task: Captioning, photo: Image.Image) -> None:

@@ -87,6 +87,13 @@ def test_a_contrast_is_the_difference_of_two_classes(classifier, photo):
     assert contrast.targets[0].label == "dog rather than cat"
     torch.testing.assert_close(contrast.scores[0], both.scores[0] - both.scores[1])
     torch.testing.assert_close(contrast.probabilities[0], both.probabilities[0] / both.probabilities.sum())
+    part = classifier.explain(photo, [classifier.contrast("dog", "cat", 0.25)])
+    assert part.targets[0].label == "dog rather than 0.25 of cat"
+    torch.testing.assert_close(part.scores[0], both.scores[0] - 0.25 * both.scores[1])
+    torch.testing.assert_close(part.probabilities, contrast.probabilities)
+    assert classifier.explain(photo, versus=[("dog", "cat", 0.25)]).targets == part.targets
+    with pytest.raises(TargetError, match="0 or more"):
+        classifier.contrast("dog", "cat", -1)
     mixed = classifier.explain(photo, ["cat", classifier.contrast("dog", "cat")])
     torch.testing.assert_close(mixed.scores, torch.stack([both.scores[1], contrast.scores[0]]))
     pairs = classifier.explain(photo, "cat", versus=[("dog", "cat")])

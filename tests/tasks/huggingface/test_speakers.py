@@ -265,6 +265,10 @@ def test_words_of_the_question_for_several_answers(family: str, answerer: Any) -
         off = float(red.abs().max() + blue.abs().max()) * (5e-2 if method == "integrated-gradients" else 1e-4)
         assert torch.allclose(parts[0], red[0], atol=off), method
         assert torch.allclose(parts[2], red[0] - blue[0], atol=off), method
+    part = task.explain(image, question, versus=[("red", "blue", 0.5)], top=0)
+    assert float(part.scores[0]) == pytest.approx(float(one.scores[0] - 0.5 * other.scores[0]), abs=1e-4)
+    assert part.probabilities is not None and found.probabilities is not None
+    assert float(part.probabilities[0]) == pytest.approx(float(found.probabilities[2]), abs=1e-5)
 
 
 @families

@@ -90,6 +90,8 @@ def test_contrasts(kind, load_tiny):
     assert explanation.targets[0].label == "a photo of a cat rather than red ball"
     assert float(explanation.scores[0]) == pytest.approx(one - other, rel=1e-4)
     assert task.explain(photo, versus=[(TEXTS[0], TEXTS[1])]).targets == explanation.targets
+    part = task.explain(photo, versus=[(TEXTS[0], TEXTS[1], 0.5)])
+    assert float(part.scores[0]) == pytest.approx(one - 0.5 * other, rel=1e-4)
 
 
 def test_a_single_text_has_no_share_of_clips_softmax(load_tiny):

@@ -38,7 +38,7 @@ def test_the_record_says_what_the_library_says(photo: Path, answerer: str) -> No
         record_.pop("seconds")
     assert found == expected
     assert (found["task"], found["text"]) == ("vqa", QUESTION)
-    assert [target["label"] for target in found["targets"]] == ["yellow", "ice cream", "red rather than yellow"]
+    assert [target["label"] for target in found["targets"]] == ["yellow", "ice cream", "red rather than 0.5 of yellow"]
     words = found["targets"][0]["words"]
     assert set(words) == {"gradient-x-embedding", "integrated-gradients"}
     assert all(len(added["added"]) == len(found["words"]) == 4 for added in words.values())

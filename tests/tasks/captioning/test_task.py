@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mmexplain.errors import InputError, TargetError
+from mmexplain.errors import InputError, ModelError, TargetError
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.captioning import (
     CaptionerAdapter,
@@ -23,6 +23,7 @@ from mmexplain.tasks.captioning import (
     WordList,
 )
 from mmexplain.tasks.captioning.vocabulary import SPECIAL, Vocabulary
+from mmexplain.tasks.registry import load
 
 WORDS = ["<end>", "a", "red", "dog", "cat", "runs", "on", "the", "grass", "frisbee"]
 
@@ -140,11 +141,14 @@ def test_a_contrast_takes_away_a_part_of_the_other(task: Captioning, photo: Imag
 
 
 def test_alternatives_are_what_the_search_found(task: Captioning, photo: Image.Image) -> None:
-    found = task.alternatives(photo, beam=4)
+    bundled: Any = load("show-attend-tell", device="cpu")
+    found = bundled.alternatives(photo, beam=4)
     assert len(found) >= 4 and [score for _, score in found] == sorted((s for _, s in found), reverse=True)
-    assert found[0][0] == task.explain(photo, beam=4).text
+    assert found[0][0] == bundled.explain(photo, beam=4).text
     with pytest.raises(InputError, match="beam of at least 1"):
-        task.alternatives(photo, beam=0)
+        bundled.alternatives(photo, beam=0)
+    with pytest.raises(ModelError, match="tells one caption only"):
+        task.alternatives(photo)
 
 
 def test_repeated_words_are_separate_targets(task: Captioning, photo: Image.Image) -> None:

@@ -23,6 +23,7 @@ from mmexplain.commands.explaining import caption, classify
 from mmexplain.commands.layering import layers_report
 from mmexplain.commands.listing import layers, methods, models
 from mmexplain.commands.options import examples
+from mmexplain.commands.serving import app
 from mmexplain.commands.showing import demo
 from mmexplain.errors import MMExplainError
 
@@ -100,6 +101,7 @@ class Verbs(click.Group):
         'mmexplain vqa photo.jpg "what is the dog doing"    an answer, and a map for each you name',
         "mmexplain classify photo.jpg    the likeliest classes, and a map for each",
         "mmexplain action clip.mp4       the likeliest actions, and maps over space and time",
+        "mmexplain app                   all of it in a browser",
         "mmexplain caption --help        every verb has help of its own",
     ),
 )
@@ -108,7 +110,7 @@ def cli() -> None:
     """See where a vision-language model looked, for every thing it said."""
 
 
-for _verb in (caption, vqa, classify, action, layers_report, evaluate, methods, models, layers, demo):
+for _verb in (caption, vqa, classify, action, layers_report, evaluate, methods, models, layers, demo, app):
     cli.add_command(_verb)
 
 

@@ -8,6 +8,7 @@ from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mmexplain.errors import InputError, LayerError, MethodError, MMExplainError
@@ -22,6 +23,9 @@ from mmexplain.units import Network, follow
 if TYPE_CHECKING:
     from mmexplain.explanation import Explanation
     from mmexplain.tasks.base import Task
+
+EMPTY = (640, 480)
+"""Width and height of the photo on which layers are looked for when none is at hand; most models crop it."""
 
 FINEST = 128
 """Points on a side of the common grid at most: twice as fine as all but the first layers of a network."""
@@ -129,6 +133,19 @@ def compare(explanation: Explanation, grids: Sequence[tuple[int, ...]] | None = 
             )
         )
     return LayersReport(explanation, found, common)
+
+
+def blocks_of(task: Task) -> list[str]:
+    """Layers of a model to choose from, in the order in which they run: its blocks, and the one that is explained by
+    default; that one alone where no blocks are found."""
+    default = task.default_layer()
+    try:
+        network = _network(task, Image.new("RGB", EMPTY, "grey"))
+        order = {unit.name: number for number, unit in enumerate(network.units)}
+        names = {unit.name for unit in network.blocks()} | ({default} & set(order))
+    except MMExplainError:
+        return [default]
+    return [*sorted(names, key=order.__getitem__), *({default} - names)]
 
 
 def _network(task: Task, image: Any) -> Network:

@@ -11,9 +11,6 @@ from mmexplain.commands.options import device_option, examples
 from mmexplain.commands.progress import working
 from mmexplain.errors import ModelError
 
-EMPTY = (640, 480)
-"""Width and height of the photo on which layers are listed; most models crop it to a size of their own."""
-
 
 @click.command(
     short_help="List the methods.",
@@ -142,6 +139,7 @@ def _trace(task: Any) -> list[Any]:
     """Every layer as it ran on an empty photo, or on an empty clip."""
     from PIL import Image
 
+    from mmexplain.layer_analysis import EMPTY
     from mmexplain.taps import trace
 
     if hasattr(task, "frames"):

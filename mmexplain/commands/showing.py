@@ -41,7 +41,7 @@ def demo(out: str) -> None:
     for explanation in explanations:
         click.echo(f"{Path(explanation.picture.source or '').name}: {_said(explanation)}")
     click.echo(f"\nwrote {written[0]}  ({len(explanations)} explanations, {time.perf_counter() - started:.0f} s)")
-    if sys.stdout.isatty() and _has_display():
+    if sys.stdout.isatty() and has_display():
         webbrowser.open(Path(written[0]).resolve().as_uri())
 
 
@@ -60,5 +60,6 @@ def _said(explanation: Explanation) -> str:
     return asked + ", ".join(shares)
 
 
-def _has_display() -> bool:
+def has_display() -> bool:
+    """Whether a browser can be opened here."""
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

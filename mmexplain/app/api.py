@@ -1,0 +1,185 @@
+"""What programs call: the verbs of the app as functions of their own, with files in and files out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.events import api
+
+from mmexplain.app.asked import Asked
+from mmexplain.app.panel import Room
+from mmexplain.app.uploads import uploaded
+from mmexplain.errors import InputError, MMExplainError
+from mmexplain.explanation import Explanation
+
+Made = TypeVar("Made")
+Answer = tuple[dict, FileData, FileData]  # type: ignore[type-arg]
+
+
+def endpoints(room: Room) -> None:
+    """Add ``/caption``, ``/vqa``, ``/classify``, ``/action`` and ``/layers`` to the page that is being built.
+
+    The first four answer with the record that ``--json`` prints, the report and the maps (safetensors); ``/layers``
+    with its record and its report. Bad input ends in an error with one line that says how to mend it.
+    """
+
+    def answered(asked: Asked) -> Answer:
+        explanation = _safely(lambda: room.desk.explain(asked))
+        folder = room.results.folder()
+        files = [room.results.keep(explanation, folder, suffix) for suffix in (".html", ".safetensors")]
+        return _finite(_record(explanation)), *(FileData(path=str(file)) for file in files)  # type: ignore[return-value]
+
+    def caption(
+        photo: FileData,
+        caption: str = "",
+        words: list[str] = [],  # noqa: B006
+        versus: list[list[str]] = [],  # noqa: B006
+        model: str = "",
+        methods: list[str] = [],  # noqa: B006
+        layers: list[str] = [],  # noqa: B006
+        sanity: bool = False,
+    ) -> Answer:
+        """A map for every word of the model's own caption, or of the one that is given."""
+        return answered(_asked(room, "caption", photo, model, methods, layers, sanity, caption, words, versus))
+
+    def vqa(
+        photo: FileData,
+        question: str,
+        answers: list[str] = [],  # noqa: B006
+        versus: list[list[str]] = [],  # noqa: B006
+        weight: float = 1.0,
+        top: int = 1,
+        model: str = "",
+        methods: list[str] = [],  # noqa: B006
+        layers: list[str] = [],  # noqa: B006
+        sanity: bool = False,
+    ) -> Answer:
+        """A map for the model's own answer, and for those that it is made to consider."""
+        return answered(
+            _asked(room, "vqa", photo, model, methods, layers, sanity, question, answers, versus, weight, top)
+        )
+
+    def classify(
+        photo: FileData,
+        targets: list[str] = [],  # noqa: B006
+        versus: list[list[str]] = [],  # noqa: B006
+        weight: float = 1.0,
+        top: int = 3,
+        model: str = "",
+        methods: list[str] = [],  # noqa: B006
+        layers: list[str] = [],  # noqa: B006
+        sanity: bool = False,
+    ) -> Answer:
+        """A map for the likeliest classes, or for those that are named."""
+        return answered(
+            _asked(room, "classify", photo, model, methods, layers, sanity, "", targets, versus, weight, top)
+        )
+
+    def action(
+        clip: FileData,
+        targets: list[str] = [],  # noqa: B006
+        versus: list[list[str]] = [],  # noqa: B006
+        weight: float = 1.0,
+        top: int = 2,
+        model: str = "",
+        methods: list[str] = [],  # noqa: B006
+        layers: list[str] = [],  # noqa: B006
+        sanity: bool = False,
+    ) -> Answer:
+        """A map over space and time for the likeliest actions, or for those that are named."""
+        return answered(_asked(room, "action", clip, model, methods, layers, sanity, "", targets, versus, weight, top))
+
+    def layers(
+        photo: FileData,
+        task: str = "classify",
+        text: str = "",
+        targets: list[str] = [],  # noqa: B006
+        blocks: bool = False,
+        model: str = "",
+        method: str = "gradcam",
+    ) -> tuple[dict, FileData]:  # type: ignore[type-arg]
+        """Maps at the stages of a network, or at all of its blocks; ``task`` is caption, vqa or classify."""
+
+        def work() -> Any:
+            asked = _asked(room, task, photo, model, [method], [], False, text, targets)
+            report = room.desk.layers(asked, blocks)
+            return report, report.save(room.results.folder() / "layers.html")
+
+        report, file = _safely(work)
+        return _finite(report.to_json()), FileData(path=str(file))
+
+    for verb in (caption, vqa, classify, action, layers):
+        api(verb, api_name=verb.__name__, concurrency_id="models", concurrency_limit=1)
+
+
+def _asked(
+    room: Room,
+    verb: str,
+    source: Any,
+    model: str,
+    methods: list[str],
+    layers: list[str],
+    sanity: bool,
+    text: str,
+    targets: list[str],
+    versus: list[list[str]] = [],  # noqa: B006
+    weight: float = 1.0,
+    top: int | None = None,
+) -> Asked:
+    """What a program asked, whose values may be anything."""
+
+    def work() -> Asked:
+        path = uploaded(source.get("path") if isinstance(source, dict) else getattr(source, "path", None))
+        names = room.desk.shelf.names(verb)
+        return Asked(
+            verb,
+            path,
+            model or names[0],
+            tuple(methods),
+            tuple(layers),
+            text,
+            tuple(targets),
+            tuple(_pair(pair, weight) for pair in versus),
+            top,
+            bool(sanity),
+        )
+
+    return _safely(work)
+
+
+def _pair(pair: Any, weight: float) -> tuple[str, str, float]:
+    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(name, str) for name in pair):
+        raise InputError(f"versus is a list of pairs of names, such as [['dog', 'cat']]; got {pair!r:.80}")
+    return pair[0], pair[1], float(weight)
+
+
+def _safely(work: Callable[[], Made]) -> Made:
+    """Run ``work``; what people can mend reaches the caller as one line."""
+    try:
+        return work()
+    except gr.Error:
+        raise
+    except MMExplainError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise gr.Error(f"the request does not fit: {error}") from error
+
+
+def _record(explanation: Explanation) -> dict[str, Any]:
+    record = explanation.to_json()
+    if "sanity" in explanation.provenance:
+        record["sanity"] = explanation.provenance["sanity"]
+    return record
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: null stands for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value

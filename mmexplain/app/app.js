@@ -1,0 +1,8 @@
+"use strict";
+// A framed report tells how tall it is; the frame is made that tall, so that the page has one scroll bar.
+addEventListener("message", ({ data, source }) => {
+  if (!data || data.mmexplain !== "height" || !Number.isFinite(data.height)) return;
+  for (const frame of document.querySelectorAll("iframe.mm-view")) {
+    if (frame.contentWindow === source) frame.style.height = `${Math.min(Math.ceil(data.height), 20000)}px`;
+  }
+});

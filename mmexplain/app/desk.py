@@ -1,0 +1,165 @@
+"""Answering what is asked, with progress, an end when it is called off, and a time limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import Any
+
+from mmexplain.app.asked import PLACES, Asked
+from mmexplain.app.shelf import Shelf
+from mmexplain.errors import InputError, MMExplainError
+from mmexplain.evaluate.randomisation import quick
+from mmexplain.explanation import Explanation
+from mmexplain.io import load_image
+from mmexplain.layer_analysis import layers_report
+from mmexplain.layer_report import LayersReport
+from mmexplain.video import open_video
+
+SECONDS = 300
+"""Time after which a request is called off: a shared machine is for everybody."""
+
+MOST_CAPTIONS = 5
+
+Progress = Callable[[int, int], None]
+
+
+class Stopped(MMExplainError):
+    """A request that was called off, or took too long."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A caption that the model considered.
+
+    Attributes:
+        text: the caption.
+        per_word: its log-probability per word, which captions compete by.
+        explanation: its words' maps.
+    """
+
+    text: str
+    per_word: float
+    explanation: Explanation
+
+
+class Desk:
+    """Explains with the models of a shelf.
+
+    Args:
+        shelf: the models that may be asked.
+        seconds: after which a request is called off.
+    """
+
+    def __init__(self, shelf: Shelf, seconds: float = SECONDS) -> None:
+        self.shelf = shelf
+        self._seconds = seconds
+
+    def explain(self, asked: Asked, progress: Progress | None = None, stop: Event | None = None) -> Explanation:
+        """What was asked for.
+
+        Args:
+            asked: as people wrote it; it is checked here.
+            progress: told how many steps of how many are done, by what takes long.
+            stop: set by another thread to call the request off; looked at before each step.
+
+        Raises:
+            MMExplainError: in one line what cannot be done, and how to mend it; :class:`Stopped` if it was called off.
+        """
+        with _by_name(asked):
+            asked = asked.checked()
+            step = self._watched(progress, stop)
+            task = self.shelf.task(asked.verb, asked.model)
+            source: Any = open_video(asked.source) if asked.verb == "action" else load_image(asked.source)
+            places, told = asked.arguments()
+            step(0, 1)
+            explanation: Explanation = task.explain(source, *places, **told, progress=step)
+            if asked.sanity:
+                step(0, 1)
+                named = dict(zip(PLACES[asked.verb], places, strict=False))
+                verdicts = quick(task, source, explanation, **named, **told, progress=step)
+                explanation.provenance["sanity"] = [verdict.to_json() for verdict in verdicts]
+        return _named(explanation, asked)
+
+    def alternatives(self, asked: Asked, count: int = 3, stop: Event | None = None) -> list[Alternative]:
+        """Captions that the model's search found for a photo, the best first, each explained.
+
+        Raises:
+            MMExplainError: as :meth:`explain`; the model tells one caption only.
+        """
+        with _by_name(asked):
+            asked = replace(asked, text="", targets=(), versus=(), sanity=False).checked()
+            step = self._watched(None, stop)
+            task = self.shelf.task("caption", asked.model)
+            photo = load_image(asked.source)
+            if not hasattr(task, "alternatives"):
+                raise InputError(f"model {asked.model!r} tells one caption only")
+            found = task.alternatives(photo, beam=max(1, min(count, MOST_CAPTIONS)))[:count]
+            told = {"methods": list(asked.methods[:1]), "layers": list(asked.layers[:1]) or None, "progress": step}
+            answers = []
+            for number, (text, per_word) in enumerate(found):
+                step(number, len(found))
+                answers.append(Alternative(text, per_word, _named(task.explain(photo, text, **told), asked)))
+        return answers
+
+    def layers(
+        self,
+        asked: Asked,
+        blocks: bool = False,
+        progress: Progress | None = None,
+        stop: Event | None = None,
+    ) -> LayersReport:
+        """Maps at the stages of a network, or at all of its blocks.
+
+        Raises:
+            MMExplainError: as :meth:`explain`; nothing is known of the model's stages.
+        """
+        with _by_name(asked):
+            asked = asked.checked()
+            if asked.verb == "action":
+                raise InputError("layers are compared on photos: choose a model for photos")
+            step = self._watched(progress, stop)
+            task = self.shelf.task(asked.verb, asked.model)
+            told: dict[str, Any] = {"question": asked.text} if asked.verb == "vqa" else {}
+            told |= {"caption": asked.text} if asked.verb == "caption" and asked.text else {}
+            photo = load_image(asked.source)
+            step(0, 1)
+            targets: Sequence[str] | None = asked.targets or None
+            layers = asked.layers or ("blocks" if blocks else None)
+            report = layers_report(task, photo, targets, method=asked.methods[0], layers=layers, **told)
+        return replace(report, explanation=_named(report.explanation, asked))
+
+    def _watched(self, progress: Progress | None, stop: Event | None) -> Progress:
+        """``progress``, which calls the request off where it must end."""
+        end = time.monotonic() + self._seconds
+
+        def step(done: int, total: int) -> None:
+            if stop is not None and stop.is_set():
+                raise Stopped("stopped")
+            if time.monotonic() > end:
+                raise Stopped(
+                    f"stopped after {self._seconds:.0f} s, the app's limit; ask for less, or use the command line"
+                )
+            if progress is not None:
+                progress(done, total)
+
+        return step
+
+
+@contextmanager
+def _by_name(asked: Asked) -> Iterator[None]:
+    """Messages call a file what people call it, not by its place on the server."""
+    try:
+        yield
+    except MMExplainError as error:
+        if not asked.source or asked.source not in str(error):
+            raise
+        raise type(error)(str(error).replace(asked.source, asked.name)) from None
+
+
+def _named(explanation: Explanation, asked: Asked) -> Explanation:
+    explanation.picture = replace(explanation.picture, source=asked.name)
+    return explanation

@@ -1,0 +1,244 @@
+"""What all tabs have: a photo or clip, a model with its methods and layers, the answer, and what to take home."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import gradio as gr
+
+from mmexplain.app import pieces, samples
+from mmexplain.app.asked import Asked
+from mmexplain.app.desk import Desk, Stopped
+from mmexplain.app.results import Results
+from mmexplain.app.uploads import clip_input, photo_input
+from mmexplain.errors import MMExplainError
+from mmexplain.explanation import Explanation
+from mmexplain.methods import DEFAULT_METHOD, METHODS
+from mmexplain.render import report_html
+
+QUEUE: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1, "api_visibility": "private"}
+"""One request at a time has the models: two at once would take twice the memory and be no faster."""
+
+FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 1, "api_visibility": "private"}
+
+Updates = dict[Any, Any]
+
+
+@dataclass
+class Room:
+    """What the tabs share.
+
+    Attributes:
+        desk: answers.
+        results: keeps files.
+        stops: for each browser that waits, what calls its request off.
+    """
+
+    desk: Desk
+    results: Results
+    stops: dict[str, Event] = field(default_factory=dict)
+
+    def begin(self, request: gr.Request) -> Event:
+        """A new request of a browser."""
+        stop = self.stops[str(request.session_hash)] = Event()
+        return stop
+
+    def end(self, request: gr.Request) -> None:
+        """Call off what a browser waits for."""
+        stop = self.stops.get(str(request.session_hash))
+        if stop is not None:
+            stop.set()
+
+
+class Panel:
+    """The common components of a tab. Made within its ``gr.Tab``; :meth:`ask` and :meth:`show` place the two columns.
+
+    Args:
+        room: what the tabs share.
+        verb: of its models.
+    """
+
+    def __init__(self, room: Room, verb: str) -> None:
+        self.room = room
+        self.verb = verb
+        self.clip = verb == "action"
+        self.source: Any
+        self.run: Any
+
+    # -- columns ----------------------------------------------------------------------------------------------------
+
+    def photo(self) -> None:
+        """The photo or the clip, with samples to begin with."""
+        self.source = clip_input() if self.clip else photo_input()
+        files = samples.installed(samples.CLIPS if self.clip else samples.PHOTOS)
+        if files:
+            gr.Examples([[str(file)] for file in files], self.source, label="Samples", cache_examples=False)
+
+    def settings(self, several: bool = True) -> None:
+        """Model, methods, layers, and whether to check them."""
+        names = self.room.desk.shelf.names(self.verb)
+        with gr.Accordion("Model, method, layer", open=False):
+            self.model = gr.Dropdown(names, value=names[0], label="Model", interactive=len(names) > 1)
+            self.methods = gr.Dropdown(
+                [(f"{one.name}: {one.summary}", one.name) for one in METHODS.values()],
+                value=[DEFAULT_METHOD] if several else DEFAULT_METHOD,
+                multiselect=several,
+                label="Methods" if several else "Method",
+                info="Several are shown side by side. With parameters: occlusion(patch=15)" if several else None,
+                allow_custom_value=True,
+            )
+            self.layers = gr.Dropdown(
+                [],
+                value=[],
+                multiselect=True,
+                label="Layers",
+                info="Empty: the model's own choice. A name, or a glob such as encoder.blocks.?.0",
+                allow_custom_value=True,
+            )
+            self.sanity = gr.Checkbox(
+                label="Compare with random weights",
+                info="Tells whether the map depends on what the model learned; takes about four times as long.",
+                visible=several,
+            )
+        gr.on([self.model.change], self._layers, self.model, self.layers, **FILES)
+
+    def buttons(self, label: str = "Explain") -> None:
+        """To begin, and to call off."""
+        with gr.Row():
+            self.go = gr.Button(label, variant="primary", scale=3)
+            self.stop = gr.Button("Stop", scale=1)
+
+    def answer(self, suffixes: Sequence[str]) -> None:
+        """The answer, files to take home, and the code that asks the same."""
+        self.status = gr.HTML(pieces.note(self._begin()))
+        self.view = gr.HTML(elem_classes="mm-holder")
+        with gr.Row():
+            self.files = {
+                suffix: gr.DownloadButton(_NAMES[suffix], size="sm", interactive=False) for suffix in suffixes
+            }
+        with gr.Accordion("The same in Python, or on the command line", open=False):
+            self.python = gr.Code(language="python", label="Python", interactive=False, lines=3)
+            self.command = gr.Code(language="shell", label="Command line", interactive=False, lines=1)
+        self.kept = gr.State(None, time_to_live=3600)
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def asks(self, triggers: Sequence[Any], asked: Callable[..., Asked], inputs: Sequence[Any], **also: Any) -> Any:
+        """Explain what ``asked`` makes of the inputs whenever one of the triggers fires.
+
+        Args:
+            triggers: events such as ``button.click``.
+            asked: values of the inputs → what is asked.
+            inputs: components, after source, model, methods, layers and sanity, which come first.
+            also: ``answered`` (explanation, the one before → more updates), ``outputs`` of it.
+        """
+        answered: Callable[[Explanation, Explanation | None], Updates] | None = also.get("answered")
+        common = [self.source, self.model, self.methods, self.layers, self.sanity]
+        shown = [self.status, self.view, self.python, self.command, self.kept, *self.files.values()]
+
+        # Gradio looks at these two by their place; what it cannot name comes behind them.
+        def handle(request: gr.Request, progress: Any = gr.Progress(), kept: Any = None, *values: Any) -> Updates:  # noqa: B008
+            def work(stop: Event) -> Updates:
+                record = asked(*values)
+                explanation = self.room.desk.explain(record, _told(progress), stop)
+                more = answered(explanation, self.room.results.load(kept)) if answered else {}
+                return {**self._shown(explanation, record), **more}
+
+            return self.guarded(work, request)
+
+        begun = gr.on(
+            list(triggers),
+            handle,
+            [self.kept, *common, *inputs],
+            [*shown, *also.get("outputs", ())],
+            show_progress_on=self.view,
+            **QUEUE,
+        )
+        for suffix in [suffix for suffix in self.files if suffix in (".png", ".mp4")]:
+            begun.success(partial(self._drawn, suffix), self.kept, self.files[suffix], show_progress="hidden", **FILES)
+        self.stops(begun)
+        return begun
+
+    def stops(self, begun: Any) -> None:
+        """Let the stop button call off what has begun."""
+        self.stop.click(self._called_off, None, self.status, cancels=[begun], queue=False, api_visibility="private")
+
+    def guarded(self, work: Callable[[Event], Updates], request: gr.Request) -> Updates:
+        """Do ``work``; whatever goes wrong is told in place, and what was shown before stays."""
+        stop = self.room.begin(request)
+        try:
+            return work(stop)
+        except Stopped as error:
+            return {self.status: pieces.note(str(error))}
+        except MMExplainError as error:
+            return {self.status: pieces.problem(str(error))}
+        except MemoryError:
+            return {self.status: pieces.problem("out of memory: take a smaller photo, or fewer methods and targets")}
+        except Exception:
+            logging.getLogger(__name__).exception("a request to the app failed")
+            return {self.status: pieces.problem("this went wrong inside mmexplain; the server's log says where")}
+
+    def _called_off(self, request: gr.Request) -> str:
+        self.room.end(request)
+        return pieces.note("stopped")
+
+    def _shown(self, explanation: Explanation, asked: Asked) -> Updates:
+        folder = self.room.results.folder()
+        page = report_html([explanation])
+        kept = self.room.results.keep(explanation, folder, ".safetensors")
+        web = kept.with_suffix(".html")
+        web.write_text(page, encoding="utf-8")
+        files = {".safetensors": kept, ".html": web}
+        return {
+            self.status: pieces.note(_said(explanation)),
+            self.view: pieces.framed(page, "Where the model looked"),
+            self.python: asked.python(),
+            self.command: asked.command(),
+            self.kept: str(kept),
+            **{
+                button: gr.DownloadButton(
+                    value=str(files[suffix]) if suffix in files else None, interactive=suffix in files
+                )
+                for suffix, button in self.files.items()
+            },
+        }
+
+    def _drawn(self, suffix: str, kept: str | None) -> Any:
+        explanation = self.room.results.load(kept)
+        if explanation is None or kept is None:
+            return gr.DownloadButton(interactive=False)
+        return gr.DownloadButton(
+            value=str(self.room.results.keep(explanation, Path(kept).parent, suffix)), interactive=True
+        )
+
+    def _layers(self, model: str) -> Any:
+        try:
+            return gr.Dropdown(choices=self.room.desk.shelf.layers(self.verb, model), value=[])
+        except MMExplainError:
+            return gr.Dropdown(choices=[], value=[])
+
+    def _begin(self) -> str:
+        return f"Upload a {'clip' if self.clip else 'photo'}, or take a sample."
+
+
+_NAMES = {
+    ".png": "Save PNG",
+    ".html": "Save HTML",
+    ".mp4": "Save MP4",
+    ".json": "Save numbers (JSON)",
+    ".safetensors": "Save maps (safetensors)",
+}
+
+
+def _told(progress: Any) -> Callable[[int, int], None]:
+    return lambda done, total: progress((done, total), desc="explaining")
+
+
+def _said(explanation: Explanation) -> str:
+    return f"{explanation.model}: {len(explanation)} maps in {explanation.seconds:.2f} s"

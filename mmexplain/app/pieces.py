@@ -1,0 +1,83 @@
+"""Small pieces of HTML. Whatever people or models wrote is escaped here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from mmexplain.app.changes import Change
+from mmexplain.app.desk import Alternative
+from mmexplain.render import notebook_html
+from mmexplain.render.text import clean, percent
+
+
+def framed(page: str, title: str) -> str:
+    """A whole page within the app's: it runs its own script, and reaches nothing outside."""
+    return (
+        f'<iframe class="mm-view" title="{escape(clean(title))}" sandbox="allow-scripts" '
+        f'srcdoc="{escape(page)}"></iframe>'
+    )
+
+
+def problem(text: str) -> str:
+    """What cannot be done, told where it was asked for."""
+    return f'<p class="mm-problem" role="alert">{escape(clean(text))}</p>'
+
+
+def note(text: str) -> str:
+    """What is going on."""
+    return f'<p class="mm-note" role="status">{escape(clean(text))}</p>'
+
+
+def changed(rows: Sequence[Change], before: float | None, after: float | None) -> str:
+    """Two captions side by side, with what the change of one word did to the others.
+
+    Args:
+        rows: word by word.
+        before: log-probability of the caption that was.
+        after: that of the new one.
+    """
+    lines = []
+    for row in rows:
+        same = row.before == row.after
+        lines.append(
+            f'<tr class="{"same" if same else "new"}"><td>{_word(row.before)}</td>'
+            f'<td class="n">{_share(row.p_before)}</td>'
+            f'<td>{_word(row.after)}</td><td class="n">{_share(row.p_after)}</td>'
+            f'<td class="n">{"–" if row.alike is None else f"{row.alike:.2f}"}</td></tr>'
+        )
+    total = "" if before is None or after is None else _total(before, after)
+    return (
+        '<div class="mm-table"><table><caption>What the change changed</caption><thead><tr><th scope="col">before</th>'
+        '<th scope="col" class="n">probability</th><th scope="col">after</th><th scope="col" class="n">probability</th>'
+        f'<th scope="col" class="n">maps alike</th></tr></thead><tbody>{"".join(lines)}</tbody></table>{total}'
+        '<p class="mm-note">Probability of a word given the words before it. Maps alike: rank correlation of the two '
+        "maps, 1 for the same order of places.</p></div>"
+    )
+
+
+def alternatives(found: Sequence[Alternative]) -> str:
+    """Captions that the model considered, side by side, each with its words' maps."""
+    columns = [
+        f'<section class="mm-beam" aria-label="{escape(clean(one.text))}">'
+        f'<p class="mm-note">{number}. log-probability per word {one.per_word:.2f}</p>'
+        f"{notebook_html(one.explanation)}</section>"
+        for number, one in enumerate(found, 1)
+    ]
+    return f'<div class="mm-beams">{"".join(columns)}</div>'
+
+
+def _total(before: float, after: float) -> str:
+    more = "likelier" if after > before else "less likely"
+    difference = abs(after - before)
+    times = f"{2.718281828459045**difference:,.1f} times" if difference < 20 else f"e^{difference:.0f} times"
+    told = "as likely as before" if difference < 0.005 else f"{times} {more} than before"
+    return f"<p>Log-probability {before:.2f} → {after:.2f}: the caption is {told}.</p>"
+
+
+def _word(word: str | None) -> str:
+    return "–" if word is None else f"<bdi>{escape(clean(word))}</bdi>"
+
+
+def _share(probability: float | None) -> str:
+    return "–" if probability is None else percent(probability)

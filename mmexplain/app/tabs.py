@@ -1,0 +1,158 @@
+"""The tabs: what each verb asks beyond a photo and a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import torch
+
+from mmexplain.app import pieces
+from mmexplain.app.asked import TOP, Asked
+from mmexplain.app.changes import changes, log_probability
+from mmexplain.app.desk import MOST_CAPTIONS
+from mmexplain.app.panel import QUEUE, Panel, Room, Updates
+from mmexplain.explanation import Explanation
+
+PHOTO_FILES = (".png", ".html", ".safetensors")
+CLIP_FILES = (".png", ".html", ".mp4", ".safetensors")
+
+
+def captions(room: Room) -> None:
+    """Captions: the model's own, one's own, one with another word in it, and those that the model considered."""
+    panel = Panel(room, "caption")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            panel.photo()
+            caption = gr.Textbox(
+                label="Caption",
+                info="Empty: the model speaks. Change a word, or write your own, and press Enter.",
+                max_lines=4,
+                max_length=500,
+            )
+            panel.buttons()
+            with gr.Accordion("One word rather than another", open=False), gr.Row():
+                word = gr.Textbox(label="Word of the caption", min_width=120, max_length=100)
+                other = gr.Textbox(label="rather than", min_width=120, max_length=100)
+            panel.settings()
+        with gr.Column(scale=5, min_width=320):
+            panel.answer(PHOTO_FILES)
+            difference = gr.HTML()
+            with gr.Accordion("Other captions that the model considered", open=False):
+                with gr.Row():
+                    count = gr.Slider(2, MOST_CAPTIONS, value=3, step=1, label="How many")
+                    compare = gr.Button("Show them side by side")
+                beams = gr.HTML()
+
+    def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: str) -> Asked:
+        text, one, against = said
+        pairs = ((one, against, 1.0),) if one.strip() and against.strip() else ()
+        return Asked("caption", source or "", model, methods, layers, text, versus=pairs, sanity=sanity)
+
+    def speak(source: Any, model: str, methods: Any, layers: Any, sanity: bool) -> Asked:
+        return Asked("caption", source or "", model, methods, layers, sanity=sanity)
+
+    def answered(explanation: Explanation, before: Explanation | None) -> Updates:
+        told = ""
+        if before is not None and before.words != explanation.words and _same_photo(before, explanation):
+            rows = changes(before, explanation)
+            told = pieces.changed(rows, log_probability(before), log_probability(explanation))
+        return {difference: told, caption: explanation.text}
+
+    more: dict[str, Any] = {"answered": answered, "outputs": [difference, caption]}
+    panel.asks([panel.go.click, caption.submit, word.submit, other.submit], ask, [caption, word, other], **more)
+    # A new photo has a new caption.
+    panel.asks([panel.source.change], speak, [], **more)
+
+    def considered(source: Any, model: str, methods: Any, layers: Any, number: int, request: gr.Request) -> Updates:
+        asked = Asked("caption", source or "", model, methods, layers)
+        return panel.guarded(
+            lambda stop: {beams: pieces.alternatives(room.desk.alternatives(asked, int(number), stop))}, request
+        )
+
+    shown = [panel.source, panel.model, panel.methods, panel.layers, count]
+    compare.click(considered, shown, [beams, panel.status], show_progress_on=beams, **QUEUE)
+
+
+def questions(room: Room) -> None:
+    """Questions: the model's own answer, several that it is made to consider, one rather than another."""
+    panel = Panel(room, "vqa")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            panel.photo()
+            question = gr.Textbox(label="Question", placeholder="what is the dog doing", max_length=500)
+            answers = gr.Dropdown(
+                _answers(room),
+                value=[],
+                multiselect=True,
+                max_choices=16,
+                allow_custom_value=True,
+                label="Answers to consider",
+                info="Besides the model's own. Type to find one.",
+            )
+            with gr.Accordion("One answer rather than another", open=False):
+                with gr.Row():
+                    one = gr.Textbox(label="Answer", min_width=120, max_length=100)
+                    other = gr.Textbox(label="rather than", min_width=120, max_length=100)
+                weight = gr.Slider(
+                    0,
+                    1,
+                    value=1,
+                    step=0.1,
+                    label="How much of the other is taken away",
+                    info="0: where the first answer comes from. 1: what speaks for it and not for the other.",
+                )
+            panel.buttons("Ask")
+            panel.settings()
+        with gr.Column(scale=5, min_width=320):
+            panel.answer(PHOTO_FILES)
+
+    def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: Any) -> Asked:
+        text, named, first, second, part = said
+        pairs = ((first, second, float(part)),) if first.strip() and second.strip() else ()
+        return Asked("vqa", source or "", model, methods, layers, text, named, pairs, sanity=sanity)
+
+    triggers = [panel.go.click, question.submit, answers.input, one.submit, other.submit, weight.release]
+    panel.asks(triggers, ask, [question, answers, one, other, weight])
+    panel.model.change(lambda model: gr.Dropdown(_answers(room, model)), panel.model, answers, **QUEUE)
+
+
+def outcomes(room: Room, verb: str, noun: str) -> None:
+    """Classes of a photo, or actions in a clip: the likeliest, those that are named, one rather than another."""
+    panel = Panel(room, verb)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            panel.photo()
+            targets = gr.Textbox(
+                label=noun,
+                info=f"Names with commas between. Empty: the {TOP[verb]} likeliest.",
+                placeholder="tiger cat, tabby" if verb == "classify" else "arm wrestling, playing cricket",
+                max_length=500,
+            )
+            with gr.Accordion("One rather than another", open=False):
+                with gr.Row():
+                    one = gr.Textbox(label="Name", min_width=120, max_length=100)
+                    other = gr.Textbox(label="rather than", min_width=120, max_length=100)
+                weight = gr.Slider(0, 1, value=1, step=0.1, label="How much of the other is taken away")
+            panel.buttons()
+            panel.settings()
+        with gr.Column(scale=5, min_width=320):
+            panel.answer(CLIP_FILES if panel.clip else PHOTO_FILES)
+
+    def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: Any) -> Asked:
+        listed, first, second, part = said
+        pairs = ((first, second, float(part)),) if first.strip() and second.strip() else ()
+        return Asked(verb, source or "", model, methods, layers, "", listed.split(","), pairs, sanity=sanity)
+
+    triggers = [panel.go.click, panel.source.change, targets.submit, one.submit, other.submit, weight.release]
+    panel.asks(triggers, ask, [targets, one, other, weight])
+
+
+def _same_photo(one: Explanation, other: Explanation) -> bool:
+    return torch.equal(one.picture.pixels, other.picture.pixels)
+
+
+def _answers(room: Room, model: str | None = None) -> list[str]:
+    """What a model can answer; nothing for models that answer in any words."""
+    labels = room.desk.shelf.task("vqa", model).labels
+    return [] if labels is None else [labels.shown(number) for number in range(len(labels))]

@@ -29,7 +29,7 @@ FORWARD_FACTOR = 20
 MOST_ROWS = 64
 """Rows that run at once, at most: more of them are not faster."""
 
-Logits = Callable[[Any, Rows], "Tensor | None"]
+Logits = Callable[[Any, Rows], Tensor | None]
 Edit = Callable[[Tensor, slice], Tensor]
 
 
@@ -249,7 +249,7 @@ class Probe:
 
     @cached_property
     def activations(self) -> dict[str, Tensor]:
-        """What each of :attr:`layers` puts out for the inputs as they are, read as maps: layer → ``[B, C, *S]``.
+        """Layer → ``[B, C, *S]``, what each of :attr:`layers` puts out for the inputs as they are, read as maps.
 
         Raises:
             LayerError: it does not run, or puts out no map.

@@ -19,7 +19,7 @@ from mmexplain.reader import ReaderOf, told_or_guessed
 from mmexplain.surroundings import device_of, require_ordinary, undisturbed
 
 INPUT = "input"
-"""Name under which pixel-space maps are filed: the model's own input."""
+"""Name under which pixel-space maps are filed. It stands for the model's own input."""
 
 MAX_TRIES = 8
 

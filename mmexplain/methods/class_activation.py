@@ -159,7 +159,7 @@ def gradcam_pp_softmax(activations: Tensor, moments: SoftmaxMoments, *, relu: bo
         relu: keep only evidence for the target.
 
     Returns:
-        Maps ``[B, K, *S]``: the weights are computed in float64, the maps in float32 (float64 for float64 input).
+        Maps ``[B, K, *S]``, float32 (float64 for float64 input); the weights are computed in float64.
     """
     activations = _exact(activations)
     first, second, third = (moment.double() for moment in moments)

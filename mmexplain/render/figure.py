@@ -54,7 +54,7 @@ def figure(
         columns: at most so many tiles in a row before the targets go on in the next, 7 by default; of a clip so many
             frames, 6 by default.
         tile: width of a tile, inches; by default 2, for a clip 1.6.
-        colormap: see :func:`~mmexplain.render.overlay.overlay`.
+        colormap: see :func:`~mmexplain.render.overlay`.
         alpha: opacity of the strongest value.
         peaks: mark each map's maximum.
 

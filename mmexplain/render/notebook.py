@@ -27,7 +27,7 @@ def notebook_html(explanation: Explanation, layer: str | None = None, method: st
     that decided, and how important all frames were.
 
     Returns:
-        HTML with inline styles only: notebooks that strip scripts and style sheets show it too.
+        HTML with inline styles only, which notebooks that strip scripts and style sheets show too.
 
     Raises:
         LayerError, MethodError: no such map was made.

@@ -198,7 +198,9 @@ class Action(OutcomeTask, ClipTask):
             the n frames that were shown to the model.
 
         Raises:
-            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+            TargetError: an action that the model does not have; the closest are offered.
+            InputError: a video that cannot be read, or an option out of range.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         wanted, against = named(self, targets, versus)
         if stride is not None and sampling == "uniform":

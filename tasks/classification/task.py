@@ -121,7 +121,9 @@ class Classifier(OutcomeTask, PhotoTask):
             An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
 
         Raises:
-            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+            TargetError: a class that the model does not have; the closest are offered.
+            InputError: a photo that cannot be read, or an option out of range.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         wanted, against = named(self, targets, versus)
         batch = self.prepare(images)

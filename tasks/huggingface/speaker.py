@@ -21,7 +21,7 @@ from mmexplain.tasks.huggingface.views import Views
 from mmexplain.tasks.huggingface.words import decoded, unspaced
 
 BETWEEN = "attention between"
-"""What a look has, while attention is listened to: see :meth:`Speaker.attention_between`."""
+"""What a look has, while attention is listened to; see :meth:`Speaker.attention_between`."""
 
 _NEAR = 16
 """Tokens before a text that tell whether a space has to stand in between."""
@@ -91,7 +91,7 @@ class Speaker(ABC):
             said: ``[R, T]``, the texts, padded at the end.
 
         Returns:
-            ``[R, T, D]``: place t is what token ``said[:, t]`` is read off, before it is read.
+            ``[R, T, D]``, of which place t is what token ``said[:, t]`` is read off, before it is read.
         """
 
     def project(self, hidden: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ class Speaker(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where photos are sent: to the vision part. Its parameters that are loaded when they are needed (offloaded by
+        """Where photos are sent, which is to the vision part. Its parameters that are loaded when they are needed (offloaded by
         accelerate) are nowhere, which is passed over."""
         parts = (self.model.get_submodule(self.tower), self.model)
         devices = (parameter.device for part in parts for parameter in part.parameters())
@@ -285,7 +285,7 @@ class Speaker(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type of what photos are sent as: that of the vision part."""
+        """Floating type of what photos are sent as, that of the vision part."""
         parts = (self.model.get_submodule(self.tower), self.model)
         found: torch.dtype = next(p.dtype for part in parts for p in part.parameters() if p.is_floating_point())
         return found

@@ -122,7 +122,7 @@ class Vilt(VQA):
         answers: Name | Sequence[Name] | None = (),
         **options: Any,
     ) -> Any:
-        """A map for every answer over each photo, see :meth:`mmexplain.tasks.vqa.task.VQA.explain`."""
+        """A map for every answer over each photo, see :meth:`mmexplain.tasks.vqa.VQA.explain`."""
         if not isinstance(images, (list, tuple)):
             return self._alone(images, question, answers, options)
         asked = [question] * len(images) if question is None or isinstance(question, str) else list(question)

@@ -26,7 +26,8 @@ def segment_box(heat: Heat, share: float = 0.15) -> Box | None:
     which comes first in reading order is taken.
 
     Returns:
-        None where the map says nothing: it is flat, not positive anywhere, infinite, or unseen altogether.
+        ``(left, top, right, bottom)`` in pixels of ``heat``; None where the map says nothing (it is flat, not positive
+        anywhere, infinite, or unseen altogether).
     """
     if not _speaks(heat):
         return None

@@ -14,7 +14,6 @@ from typing import Any
 
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.util.inspect import signature, stringify_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -51,8 +50,6 @@ nitpick_ignore_regex = [
 
 html_theme = "furo"
 html_title = f"mmexplain {release}"
-html_static_path = ["_static"]
-html_css_files = ["reference.css"]
 html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
@@ -86,13 +83,34 @@ def find_generated(app: Sphinx, *_: Any) -> list[str]:
     return [name for name in app.env.all_docs if "<!-- generated:" in Path(app.env.doc2path(name)).read_text("utf-8")]
 
 
+def skip_tuple_fields(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """The fields of a named tuple are described by its docstring, not once more as "alias for field number 0"."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def shorten_dataclass(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
-    """The types of a dataclass's fields stand with the fields: its signature leaves them out."""
-    if inspect.isclass(obj) and dataclasses.is_dataclass(obj):
-        return stringify_signature(signature(obj).replace(return_annotation=inspect.Signature.empty), False), None
+    """No signature for a dataclass whose fields are listed below it, in order and with their types and defaults."""
+    if inspect.isclass(obj) and dataclasses.is_dataclass(obj) and "Attributes:" in (obj.__doc__ or ""):
+        return "", None
     return None
+
+
+def inline_types(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """``size: int = 0`` in a line, where napoleon puts the type of an attribute below its description."""
+    fields = dataclasses.fields(obj) if inspect.isclass(obj) and dataclasses.is_dataclass(obj) else ()
+    defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    defaults |= {field.name: field.default_factory() for field in fields if field.default_factory in (list, dict)}
+    place, written = 0, ""
+    for number, line in enumerate(list(lines)):
+        if line.startswith(".. attribute:: "):
+            place, written = number, line.removeprefix(".. attribute:: ")
+        elif place and line.startswith("   :type: "):
+            value = [f"   :value: {defaults[written]!r}"] if written in defaults else []
+            lines[number] = ""
+            lines[place] = "\n".join([lines[place], line, *value])
+    lines[:] = "\n".join(lines).split("\n")
 
 
 def resolve_bare_name(app: Sphinx, env: Any, node: pending_xref, contents: Any) -> Any:
@@ -113,5 +131,7 @@ def setup(app: Sphinx) -> None:
     app.connect("config-inited", complete_namespaces)
     app.connect("source-read", write_generated)
     app.connect("env-get-outdated", find_generated)
+    app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("autodoc-process-signature", shorten_dataclass)
+    app.connect("autodoc-process-docstring", inline_types, priority=900)  # after napoleon
     app.connect("missing-reference", resolve_bare_name)

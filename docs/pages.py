@@ -1,4 +1,4 @@
-"""What pages of the reference hold that is written elsewhere: sections of the README, the registries, the commands' help.
+"""What pages of the reference hold that is written elsewhere: sections of the README, registries, the commands' help.
 
 A page asks for it on a line of its own: ``<!-- README: Heading -->`` or ``<!-- generated: methods -->``.
 """
@@ -64,21 +64,15 @@ def _moved(link: re.Match[str]) -> str:
 
 
 def methods() -> str:
-    """Every method: what it shows; what it needs, costs and takes, and where it was published."""
+    """Every method: what it shows and where it was published; what it needs, costs and takes."""
     rows = []
     for method in METHODS.values():
-        name = f"`{method.name}`" + (" (default)" if method.name == DEFAULT_METHOD else "")
-        parameters = ", ".join(f"{key}={value!r}" for key, value in method.parameters.items())
         function = method.function.func if isinstance(method.function, partial) else method.function
-        lines = [
-            method.summary[:1].upper() + method.summary[1:] + ".",
-            f"Needs {method.needs}; {method.cost}.",
-            *([f"Parameters: `{parameters}`."] if parameters else []),
-            *([f"Of: {', '.join(f'`{part}`' for part in method.factors)}."] if method.factors else []),
-            *([f"Function: {{py:func}}`mmexplain.methods.{function.__name__}`."] if function else []),
-            f"{method.paper}.",
-        ]
-        rows.append((name, lines))
+        name = f"{{py:func}}`{method.name} <mmexplain.methods.{function.__name__}>`" if function else f"`{method.name}`"
+        default = " (default)" if method.name == DEFAULT_METHOD else ""
+        parameters = ", ".join(f"{key}={value!r}" for key, value in method.parameters.items())
+        lines = [f"{_sentence(method.summary)} {method.paper}.", f"Needs {method.needs}; {method.cost}."]
+        rows.append((name + default, lines + ([f"Parameters: `{parameters}`."] if parameters else [])))
     return _definitions(rows)
 
 
@@ -88,7 +82,7 @@ def text_methods() -> str:
         (
             f"`{method.name}`",
             [
-                method.summary[:1].upper() + method.summary[1:] + ".",
+                _sentence(method.summary),
                 f"{method.formula}, where t is a word and d an entry of its embedding e.",
                 f"Passes of the part behind the photo's encoder: {method.cost}.",
                 f"{method.paper}.",
@@ -105,7 +99,7 @@ def protocols() -> str:
         parts += [
             f"### `{name}`",
             "",
-            f"{known.what[:1].upper()}{known.what[1:]}. Data: {LAYOUTS[known.data]}.",
+            f"{_sentence(known.what)} Data: {LAYOUTS[known.data]}.",
             "",
             "```{eval-rst}",
             f".. autoclass:: {known.where.replace(':', '.')}",
@@ -128,6 +122,10 @@ def _help(command: click.Command, name: str, parent: click.Context | None) -> li
         for verb, sub in command.commands.items():
             lines += _help(sub, verb, context)
     return lines
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _definitions(rows: Any) -> str:

@@ -133,7 +133,15 @@ def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One module call as it ran: for ``mmexplain layers`` and for choosing a default."""
+    """One module call as it ran: for ``mmexplain layers`` and for choosing a default.
+
+    Attributes:
+        name: dotted name of the module.
+        kind: name of its class.
+        shape: of what it put out, ``[B, ...]``.
+        maps: shape ``[B, C, *S]`` of that read as maps; None where it is no map.
+        convolution: whether the module is one.
+    """
 
     name: str
     kind: str

@@ -199,7 +199,8 @@ class Task(ABC):
             shape: of what it puts out, ``[R, ...]``.
 
         Returns:
-            None where the shape tells enough, as that of maps does, or of tokens that fold to a grid of the input's aspect.
+            None where the shape tells enough, as that of maps does, or of tokens that fold to a grid of the input's
+            aspect.
 
         Raises:
             LayerError: its output is no map of the photo, whatever it looks like.
@@ -234,8 +235,9 @@ class Task(ABC):
 
         Returns:
             Of the first word, the second, and so on, its place among the T of :meth:`text_layer`, or the places of
-            its tokens where it has several. Shorter than ``count`` where the last words were not read. Other places (a start token, padding) stay as they are when
-            words are taken away. Here: every word, at its own number, as in a question.
+            its tokens where it has several. Shorter than ``count`` where the last words were not read. Other places (a
+            start token, padding) stay as they are when words are taken away. Here every word, at its own number, as in
+            a question.
         """
         return range(count)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 Row = dict[str, Any]
-"""One measurement, JSON-able. It holds labels (text, such as ``method``, ``layer``, ``kind``) and numbers by the name of the metric; None for a
-number that is not defined there (the correlation of a flat map)."""
+"""One measurement, JSON-able. It holds labels (text, such as ``method``, ``layer``, ``kind``) and numbers by the name
+of the metric; None for a number that is not defined there (the correlation of a flat map)."""
 
 
 @dataclass(frozen=True)

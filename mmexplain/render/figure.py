@@ -98,7 +98,12 @@ def figure(
 
 
 def save_figure(explanation: Explanation, path: str | Path, **options: Any) -> Path:
-    """Write :func:`figure` (with its options) to ``path``; the suffix chooses the format (``.png``, ``.pdf``, …).
+    """Write :func:`figure` to a file.
+
+    Args:
+        explanation: what is shown.
+        path: where to; the suffix chooses the format (``.png``, ``.pdf``, …).
+        options: of :func:`figure`.
 
     Raises:
         InputError: a format that matplotlib does not write, or a path that cannot be written.

@@ -132,7 +132,11 @@ class Action(OutcomeTask, ClipTask):
         return self.model(clip)
 
     def default_layer(self) -> str:
-        """The last layer that still has a grid, found by running the model once on an empty clip."""
+        """The last layer that still has a grid, found by running the model once on an empty clip.
+
+        Raises:
+            LayerError: nothing in it puts out a grid.
+        """
         if self._layer is None:
             empty = self.empty()
             try:

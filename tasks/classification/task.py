@@ -85,7 +85,11 @@ class Classifier(OutcomeTask, PhotoTask):
         return suggest(self.model, run, self.preprocess.size, self.reader)
 
     def default_layer(self) -> str:
-        """The last layer that still has a grid, found by running the model once on an empty photo."""
+        """The last layer that still has a grid, found by running the model once on an empty photo.
+
+        Raises:
+            LayerError: nothing in it puts out a grid.
+        """
         if self._layer is None:
             empty = self.empty()
             try:

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import re
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -31,7 +32,6 @@ autodoc_member_order = "bysource"
 # Types stand in signatures, a parameter a line where there are many; descriptions do not repeat them.
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
@@ -109,7 +109,9 @@ def inline_types(app: Sphinx, what: str, name: str, obj: Any, options: Any, line
         elif place and line.startswith("   :type: "):
             value = [f"   :value: {defaults[written]!r}"] if written in defaults else []
             lines[number] = ""
-            lines[place] = "\n".join([lines[place], line, *value])
+            # Names as in signatures, without the modules that they come from.
+            kind = re.sub(r"(?<![\w.])(?:\w+\.)+\w+", r"~\g<0>", line)
+            lines[place] = "\n".join([lines[place], kind, *value])
     lines[:] = "\n".join(lines).split("\n")
 
 

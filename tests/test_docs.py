@@ -21,9 +21,7 @@ from mmexplain.tasks import action, captioning, classification, vqa
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-DIRECTIVE = re.compile(
-    r"^\.\. auto(?:class|function|data|exception|module):: (\S+)(?:\n   :members:(.*))?", re.MULTILINE
-)
+ENTRY = re.compile(r"^\.\. auto(?:class|function|data|exception|module):: (\S+)", re.MULTILINE)
 
 
 def _pages() -> ModuleType:

@@ -69,7 +69,10 @@ def run(
         observe: name → function of output and rows, e.g. probabilities; read without gradient.
 
     Raises:
-        LayerError, ModelError, DeviceError, TargetError.
+        LayerError: a layer does not exist, never ran, cannot be read as a map, or no score depends on it.
+        ModelError: the model fails on the inputs, or its scores or gradients are not finite.
+        TargetError: an input without a target, or a target that the score does not know.
+        DeviceError: not even one target fits into the device's memory.
     """
     if strategy not in get_args(Strategy):
         raise MMExplainError(f"unknown strategy {strategy!r}; there are: {', '.join(get_args(Strategy))}")

@@ -44,7 +44,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class MapKey:
-    """Which map: the layer it was read at ("input" for pixel gradients) and the method."""
+    """Which map.
+
+    Attributes:
+        layer: dotted name of the layer that it was read at, "input" for pixel gradients, "attention" for the
+            model's own.
+        method: name of the method, with its parameters.
+    """
 
     layer: str
     method: str
@@ -153,7 +159,16 @@ class Explanation:
 
     def map(self, target: int | str | Target = 0, layer: str | None = None, method: str | None = None) -> Tensor:
         """Raw signed map ``[*S]`` of one target at the layer's own resolution. Pixel-space methods are reduced
-        over colour by the value of largest magnitude, so that the sign survives."""
+        over colour by the value of largest magnitude, so that the sign survives.
+
+        Args:
+            target: number, label or the target itself; see :meth:`find`.
+            layer: layer name; the first that fits where left out.
+            method: method name; the first that fits where left out.
+
+        Raises:
+            TargetError, LayerError, MethodError: there is no such map.
+        """
         key = self.key(layer, method)
         values = self.maps[key][self.find(target)]
         if key.method in self.pixel_methods:
@@ -170,8 +185,14 @@ class Explanation:
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """The map in the pixels of the original file: float32 ``[H, W]``, for a clip ``[n_frames, H, W]``; signed,
-        not normalised, NaN where the model never looked (cropped borders, skipped frames). ``size`` gives another
-        ``(height, width)`` of the whole photo: for display, or where the file has very many pixels.
+        not normalised, NaN where the model never looked (cropped borders, skipped frames).
+
+        Args:
+            target: number, label or the target itself; see :meth:`find`.
+            layer: layer name; the first that fits where left out.
+            method: method name; the first that fits where left out.
+            size: ``(height, width)`` to show the whole photo at instead of its own: for display, or where the file has
+                very many pixels.
 
         Raises:
             TargetError, LayerError, MethodError: there is no such map.
@@ -195,7 +216,16 @@ class Explanation:
         flat map.
 
         The map is upsampled bilinearly to the model's input, as the localisation protocols do, and the centre of
-        the maximal input pixel is carried over to the file."""
+        the maximal input pixel is carried over to the file.
+
+        Args:
+            target: number, label or the target itself; see :meth:`find`.
+            layer: layer name; the first that fits where left out.
+            method: method name; the first that fits where left out.
+
+        Raises:
+            TargetError, LayerError, MethodError: there is no such map.
+        """
         values = self.map(target, layer, method).float()
         if not bool((values.max() > values.min()).item()):
             return None
@@ -205,8 +235,14 @@ class Explanation:
         """How much of a clip's map lies in each frame: float32 ``[n_frames]``, the mean over space of the map's
         positive part, interpolated over time; NaN for frames that the model did not see.
 
+        Args:
+            target: number, label or the target itself; see :meth:`find`.
+            layer: layer name; the first that fits where left out.
+            method: method name; the first that fits where left out.
+
         Raises:
             InputError: this explains a photo.
+            TargetError, LayerError, MethodError: there is no such map.
         """
         if self.geometry.frames is None:
             raise InputError("a photo has no frames whose importance could be told")
@@ -215,7 +251,11 @@ class Explanation:
 
     def words_read(self, target: int | str | Target = 0, method: str | None = None) -> Tensor:
         """What each word that the model read added to one target's score: ``[len(words)]``, signed, NaN for words
-        that it had not read. Without a ``method``, by the one whose parts add up if it was asked for.
+        that it had not read.
+
+        Args:
+            target: number, label or the target itself; see :meth:`find`.
+            method: name of a text method; where left out, the one whose parts add up if it was asked for.
 
         Raises:
             TargetError: no such target.
@@ -241,7 +281,18 @@ class Explanation:
         method: str | None = None,
         **options: Any,
     ) -> Image:
-        """The map blended over the photo; see :func:`mmexplain.render.overlay`."""
+        """The map blended over the photo.
+
+        Args:
+            target: number, label or the target itself; see :meth:`find`.
+            layer: layer name; the first that fits where left out.
+            method: method name; the first that fits where left out.
+            options: see :func:`mmexplain.render.overlay`.
+
+        Raises:
+            TargetError, LayerError, MethodError: there is no such map.
+            InputError: an option that cannot be.
+        """
         from mmexplain.render import overlay
 
         return overlay(self, target, layer, method, **options)

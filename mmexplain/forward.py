@@ -71,7 +71,7 @@ class Forward:
             at_input: ... or before the model begins.
 
         Returns:
-            ``[B, ...]`` or ``[B · repeats, ...]``: not repeated if no tapped layer has run yet.
+            ``[B, ...]`` or ``[B · repeats, ...]``, not repeated if no tapped layer has run yet.
         """
         self._repeats = repeats
         features = self._encode_once(repeats, at_input, whole_graph=self.create_graph)

@@ -74,7 +74,7 @@ class Photo:
 
     @property
     def geometry(self) -> Geometry:
-        """How ``image`` lies over the original: what preprocessing starts from."""
+        """How ``image`` lies over the original, which is what preprocessing starts from."""
         return Geometry.identity(*self.original).resize(self.image.height, self.image.width)
 
 

@@ -91,6 +91,9 @@ def compare(explanation: Explanation, grids: Sequence[tuple[int, ...]] | None = 
     Args:
         explanation: holds the maps.
         grids: of the layers, where the maps' own are not; for methods whose maps have the size of the input.
+
+    Raises:
+        MethodError: the maps are of several methods.
     """
     keys = list(explanation.maps)
     if len({key.method for key in keys}) != 1:

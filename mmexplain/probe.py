@@ -29,7 +29,7 @@ FORWARD_FACTOR = 20
 MOST_ROWS = 64
 """Rows that run at once, at most: more of them are not faster."""
 
-Logits = Callable[[Any, Rows], "Tensor | None"]
+Logits = Callable[[Any, Rows], Tensor | None]
 Edit = Callable[[Tensor, slice], Tensor]
 
 
@@ -37,7 +37,20 @@ class Probe:
     """The model of B explained inputs with K targets each, as a method may question it.
 
     A row is one changed input. ``owner`` ``[R]`` (int64) tells for each of R rows which of the B inputs it is made of,
-    and so which text it is run with and which targets are scored.
+    and so which text it is run with and which targets are scored. :func:`mmexplain.explain` makes one for each method.
+
+    Args:
+        problem: model and inputs.
+        targets: B rows of them.
+        scores: of the inputs as they are, ``[B, K]``.
+        layers: dotted names.
+        logits: see below.
+        probability: see below.
+        black: what a black pixel is in the model's input, for each channel.
+        strategy: of gradients, see :mod:`mmexplain.engine`.
+        memory: bound in bytes on what one chunk may take.
+        seed: of what is drawn at random.
+        progress: told how many rows of how many are done.
 
     Attributes:
         inputs: what the model sees, ``[B, C, *P]``.
@@ -249,7 +262,7 @@ class Probe:
 
     @cached_property
     def activations(self) -> dict[str, Tensor]:
-        """What each of :attr:`layers` puts out for the inputs as they are, read as maps: layer → ``[B, C, *S]``.
+        """Layer → ``[B, C, *S]``, what each of :attr:`layers` puts out for the inputs as they are, read as maps.
 
         Raises:
             LayerError: it does not run, or puts out no map.

@@ -14,10 +14,9 @@ from mmexplain.targets import Target
 
 Strategy = Literal["auto", "expand", "vjp", "loop"]
 Rows = Sequence[Sequence[Target]]
-Choose = Callable[[Tensor], "Choice | Rows"]
 Reduce = Callable[[str, Tensor, Tensor], Mapping[str, Tensor]]
 Score = Callable[[Any, Rows], Tensor]
-Observe = Callable[[Any, Rows], "Tensor | None"]
+Observe = Callable[[Any, Rows], Tensor | None]
 
 
 @dataclass
@@ -35,6 +34,9 @@ class Choice:
     context: dict[str, Tensor] = field(default_factory=dict)
     texts: Sequence[str | None] | None = None
     words: Sequence[list[str]] | None = None
+
+
+Choose = Callable[[Tensor], Choice | Rows]
 
 
 def as_choice(targets: Choice | Rows) -> Choice:

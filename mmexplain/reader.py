@@ -79,7 +79,7 @@ class Reader:
         return folded
 
 
-ReaderOf = Callable[[str, Sequence[int]], "Reader | None"]
+ReaderOf = Callable[[str, Sequence[int]], Reader | None]
 """What a task tells of a layer by its name and the shape ``[R, ...]`` of its output; see ``Task.reader``."""
 
 

@@ -24,7 +24,7 @@ def score(problem: Problem, targets: Choice | Choose | Rows, *, observe: Mapping
         A Result without maps.
 
     Raises:
-        TargetError, ModelError.
+        TargetError, ModelError
     """
     require_ordinary(problem.model)
     image = problem.inputs[problem.image]

@@ -19,7 +19,7 @@ from mmexplain.reader import ReaderOf, told_or_guessed
 from mmexplain.surroundings import device_of, require_ordinary, undisturbed
 
 INPUT = "input"
-"""Name under which pixel-space maps are filed: the model's own input."""
+"""Name under which pixel-space maps are filed. It stands for the model's own input."""
 
 MAX_TRIES = 8
 
@@ -133,7 +133,15 @@ def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One module call as it ran: for ``mmexplain layers`` and for choosing a default."""
+    """One module call as it ran: for ``mmexplain layers`` and for choosing a default.
+
+    Attributes:
+        name: dotted name of the module.
+        kind: name of its class.
+        shape: of what it put out, ``[B, ...]``.
+        maps: shape ``[B, C, *S]`` of that read as maps; None where it is no map.
+        convolution: whether the module is one.
+    """
 
     name: str
     kind: str

@@ -151,12 +151,12 @@ class Task(ABC):
 
     name: ClassVar[str]
     one_by_one: ClassVar[bool] = False
-    """Whether photos are prepared one by one: each has a grid, tiles or a prompt of its own."""
+    """Whether photos are prepared one by one, because each has a grid, tiles or a prompt of its own."""
     model: nn.Module
     model_id: str
     heavy_decode: ClassVar[bool] = False
-    """:meth:`decode` is most of the model, as a language model that reads the photo's tokens is: strategy "auto" then
-    runs it once for each input, however many targets there are."""
+    """Whether :meth:`decode` is most of the model, as a language model that reads the photo's tokens is. The strategy
+    "auto" then runs it once for each input, however many targets there are."""
 
     @abstractmethod
     def prepare(self, *args: Any, **kwargs: Any) -> Batch:
@@ -199,7 +199,8 @@ class Task(ABC):
             shape: of what it puts out, ``[R, ...]``.
 
         Returns:
-            None where the shape tells enough: maps, or tokens that fold to a grid of the input's aspect.
+            None where the shape tells enough, as that of maps does, or of tokens that fold to a grid of the input's
+            aspect.
 
         Raises:
             LayerError: its output is no map of the photo, whatever it looks like.
@@ -233,10 +234,10 @@ class Task(ABC):
             count: words of the text: of ``Choice.words`` for its input.
 
         Returns:
-            For the first word, the second, and so on: its place among the T of :meth:`text_layer`, or the places of
-            its tokens where it has several. Shorter than
-            ``count`` where the last words were not read. Other places (a start token, padding) stay as they are when
-            words are taken away. Here: every word, at its own number, as in a question.
+            Of the first word, the second, and so on, its place among the T of :meth:`text_layer`, or the places of
+            its tokens where it has several. Shorter than ``count`` where the last words were not read. Other places (a
+            start token, padding) stay as they are when words are taken away. Here every word, at its own number, as in
+            a question.
         """
         return range(count)
 

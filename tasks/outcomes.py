@@ -39,7 +39,7 @@ class OutcomeTask(Task):
     link: Link | None = None
 
     def outcomes(self, output: Any) -> Tensor:
-        """Logits ``[R, N]`` in what :meth:`decode` returned."""
+        """Logits ``[R, N]`` in what :meth:`~mmexplain.tasks.base.Task.decode` returned."""
         logits: Tensor = output
         return logits
 

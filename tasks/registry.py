@@ -225,7 +225,7 @@ def _task_of(model_id: str, asked: str | None) -> str:
     """The task that a model serves; ``asked`` where its file does not say.
 
     Raises:
-        ModelError, CheckpointError.
+        ModelError, CheckpointError
     """
     name = model_id.partition("@")[0]
     for task, kind in _KINDS.items():

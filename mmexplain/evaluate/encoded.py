@@ -38,7 +38,7 @@ class EncodedPhotos(Generic[AnyTask]):
         shared: whether maps are made from ``features``.
 
     Raises:
-        InputError, LayerError, MethodError.
+        InputError, LayerError, MethodError: a photo, layer or method that cannot be used.
     """
 
     def __init__(self, task: AnyTask, photos: Sequence[Any], methods: Sequence[str], layer: str | None = None) -> None:

@@ -51,8 +51,9 @@ class Faithfulness(Protocol):
         methods: names of methods.
         layer: of the maps; the task's default if None.
         seed: of what is drawn at random, for each item anew: it does not matter which others are measured.
-        metrics: which of :data:`METRICS`; :data:`DEFAULT` leaves out what takes long.
-        steps: of insertion and deletion; :data:`STEPS` if None, of clips :data:`CLIP_STEPS`.
+        metrics: which of the above; by default those without ``road``, ``correlation``, ``infidelity`` and
+            ``sensitivity``, which take long.
+        steps: of insertion and deletion; None stands for 32, of clips for 16.
         samples: perturbations for infidelity.
 
     Raises:

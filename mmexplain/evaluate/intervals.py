@@ -13,7 +13,7 @@ from scipy import stats
 LEVEL = 0.95
 RESAMPLES = 2000
 LEAST = 10
-"""Items below which there is no interval: so few, drawn again, tell too little of others."""
+"""Items below which there is no interval, because so few, drawn again, tell too little of others."""
 
 
 @dataclass(frozen=True)

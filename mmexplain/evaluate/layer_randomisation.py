@@ -27,8 +27,8 @@ class LayerRandomisation(ComparedMaps):
         methods: names from the registry.
         layer: the task's own if None.
         seed: of the random weights and of the methods' draws.
-        modes: of :data:`MODES`.
-        stages: at most so many groups of layers; see :meth:`RandomWeights.stages`.
+        modes: "cascading", "independent" or both.
+        stages: at most so many groups of layers; see :meth:`~mmexplain.evaluate.weights.RandomWeights.stages`.
 
     Raises:
         InputError: no folder, an unknown mode, or no stage.

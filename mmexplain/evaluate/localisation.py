@@ -24,12 +24,14 @@ class Localisation(OnObjects):
     class; top-5 if any of the five is. A flat map is wrong. Loc(δ): for the map of each class in the photo, see
     :func:`mmexplain.evaluate.metrics.localisation.loc`.
 
+    Other arguments are those of :class:`~mmexplain.evaluate.on_objects.OnObjects`.
+
     Args:
-        task, data, methods, layer, seed: see :class:`~mmexplain.evaluate.on_objects.OnObjects`.
         share: of the map's maximum that the segment has at least.
 
     Raises:
-        InputError, MethodError.
+        InputError: as OnObjects; or an option is out of range.
+        MethodError: no such method.
     """
 
     name: ClassVar[str] = "localisation"

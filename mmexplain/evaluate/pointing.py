@@ -29,13 +29,15 @@ class Pointing(OnObjects):
     data has them, else boxes) or nearer than the tolerance. "difficult": classes whose boxes sum to less than a quarter
     of the photo, in photos that hold another class.
 
+    Other arguments are those of :class:`~mmexplain.evaluate.on_objects.OnObjects`.
+
     Args:
-        task, data, methods, layer, seed: see :class:`~mmexplain.evaluate.on_objects.OnObjects`.
         tolerance: in pixels of the file.
         reject: shares of the strongest map's maximum below which a map of the top five is rejected; a line for each.
 
     Raises:
-        InputError, MethodError.
+        InputError: as OnObjects; or an option is out of range.
+        MethodError: no such method.
     """
 
     name: ClassVar[str] = "pointing"

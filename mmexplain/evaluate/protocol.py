@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 Row = dict[str, Any]
-"""One measurement: labels (text: ``method``, ``layer``, ``kind``) and numbers by the name of the metric; None for a
-number that is not defined there (the correlation of a flat map). JSON-able."""
+"""One measurement, JSON-able. It holds labels (text, such as ``method``, ``layer``, ``kind``) and numbers by the name
+of the metric; None for a number that is not defined there (the correlation of a flat map)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Protocol(ABC):
     """A published way to measure maps.
 
     A subclass says which items there are and measures a batch of them. It neither stores nor averages:
-    :func:`mmexplain.evaluate.runner.run` does, and resumes where it stopped.
+    :func:`mmexplain.evaluate.run` does, and resumes where it stopped.
 
     Attributes:
         name: as the user writes it.

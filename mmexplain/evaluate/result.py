@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: what is averaged, and the means by metric."""
+    """One line of the table.
+
+    Attributes:
+        labels: name of a label column → what stands in it: what the means are taken over.
+        means: name of a metric → its mean.
+    """
 
     labels: dict[str, str]
     means: dict[str, Mean]

@@ -15,7 +15,7 @@ _LEAST = 1e-6
 
 
 def ablation_cam(probe: Probe) -> dict[str, Tensor]:
-    """Ablation-CAM: w_k = (y − y_k) / |y|, L = ReLU(Σ_k w_k A^k), where y_k is the score with A^k set to zero.
+    """Ablation-CAM: ``w_k = (y − y_k) / |y|``, L = ReLU(Σ_k w_k A^k), where y_k is the score with A^k set to zero.
 
     Desai & Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free
     Localization", WACV 2020, eqs 5-7. The paper divides by y, which is positive there. It only scales the map of a

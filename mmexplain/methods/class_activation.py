@@ -49,7 +49,7 @@ def gradcam(
         activations: ``[B, 1, C, *S]``.
         gradients: ``[B, K, C, *S]``.
         relu: keep only evidence for the target; False leaves the signed map.
-        absolute: pool |∂y/∂A| instead of ∂y/∂A.
+        absolute: pool ``|∂y/∂A|`` instead of ∂y/∂A.
         pooling: "mean" as in eq. 1, or "max" (global max pooling of the gradients).
 
     Returns:
@@ -138,7 +138,13 @@ def gradcam_pp_normalized(activations: Tensor, gradients: Tensor, *, relu: bool 
 class SoftmaxMoments(NamedTuple):
     """Moments Σ_v P_v δ_v, Σ_v P_v δ_v², Σ_v P_v δ_v³ under the softmax P, each ``[B, K, C, *S]``, of the differences
     δ_v = ∂S_v/∂A − ∂S_c/∂A between the logits' gradients and that of the target c's own logit. Differences, because
-    for a confident model all that matters is in classes of small probability, and would be lost in a sum over all."""
+    for a confident model all that matters is in classes of small probability, and would be lost in a sum over all.
+
+    Attributes:
+        first: Σ_v P_v δ_v.
+        second: Σ_v P_v δ_v².
+        third: Σ_v P_v δ_v³.
+    """
 
     first: Tensor
     second: Tensor
@@ -159,7 +165,7 @@ def gradcam_pp_softmax(activations: Tensor, moments: SoftmaxMoments, *, relu: bo
         relu: keep only evidence for the target.
 
     Returns:
-        Maps ``[B, K, *S]``: the weights are computed in float64, the maps in float32 (float64 for float64 input).
+        Maps ``[B, K, *S]``, float32 (float64 for float64 input); the weights are computed in float64.
     """
     activations = _exact(activations)
     first, second, third = (moment.double() for moment in moments)

@@ -23,7 +23,7 @@ def finercam(probe: Probe, *, classes: int = 3, strength: float = 1.0, weights: 
     Zhang et al., "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation", CVPR 2025 (arXiv
     2501.11309). What is shared with similar classes cancels before the ReLU of Grad-CAM.
 
-    The similar classes are chosen as the authors' code does: smallest |y_d − y_c| first, whether y_d is larger or
+    The similar classes are chosen as the authors' code does: smallest ``|y_d − y_c|`` first, whether y_d is larger or
     smaller, the lower number first of two that are as near; the target itself is never among them (in the authors'
     code a class with the same logit may take its place). The paper compares with each class alike, w_d = 1 / n, the
     code's "Finer-Default". The code's later default, also that of pytorch-grad-cam, is weights ∝ softmax(y)_d. Here

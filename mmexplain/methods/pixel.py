@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def saliency(inputs: Tensor, gradients: Tensor) -> Tensor:
-    """Saliency: M = max_c |∂S/∂x_c|, how fast the score moves with each pixel, in whichever direction.
+    """Saliency: ``M = max_c |∂S/∂x_c|``, how fast the score moves with each pixel, in whichever direction.
 
     Simonyan, Vedaldi & Zisserman, "Deep Inside Convolutional Networks: Visualising Image Classification Models and
     Saliency Maps", ICLR workshop 2014, section 3.1. It assumes that the score is differentiable at the photo.

@@ -75,6 +75,9 @@ class relu_rule(TorchFunctionMode):
     * "guided": g · 1[g > 0] · 1[x > 0] (Springenberg et al., "Striving for Simplicity", ICLR workshop 2015)
     * "deconv": g · 1[g > 0] (Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014)
 
+    Args:
+        rule: "guided" or "deconv".
+
     Attributes:
         seen: how many rectifiers ran, with a graph or without one.
         applied: how many of them got the rule.

@@ -73,7 +73,7 @@ def save_clip(
         side_by_side: the frames as they are, too, before the first target.
         size: ``(h, w)`` of each picture; by default the original's, but less where the whole would be larger than 1280
             pixels (GIF: 480).
-        colormap: see :func:`~mmexplain.render.overlay.overlay`.
+        colormap: see :func:`~mmexplain.render.overlay`.
         alpha: opacity of the strongest value.
         footage: of this explanation, where several clips of it are written: its file is then compared once.
         progress: told how many pictures of how many are done.

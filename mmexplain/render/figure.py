@@ -54,7 +54,7 @@ def figure(
         columns: at most so many tiles in a row before the targets go on in the next, 7 by default; of a clip so many
             frames, 6 by default.
         tile: width of a tile, inches; by default 2, for a clip 1.6.
-        colormap: see :func:`~mmexplain.render.overlay.overlay`.
+        colormap: see :func:`~mmexplain.render.overlay`.
         alpha: opacity of the strongest value.
         peaks: mark each map's maximum.
 
@@ -98,7 +98,12 @@ def figure(
 
 
 def save_figure(explanation: Explanation, path: str | Path, **options: Any) -> Path:
-    """Write :func:`figure` (with its options) to ``path``; the suffix chooses the format (``.png``, ``.pdf``, …).
+    """Write :func:`figure` to a file.
+
+    Args:
+        explanation: what is shown.
+        path: where to; the suffix chooses the format (``.png``, ``.pdf``, …).
+        options: of :func:`figure`.
 
     Raises:
         InputError: a format that matplotlib does not write, or a path that cannot be written.

@@ -78,7 +78,7 @@ def filmstrip(
         rows: what each row shows: layer and method, and the target's number.
         columns: frames in a row.
         tile: width of a frame, inches.
-        colormap: see :func:`~mmexplain.render.overlay.overlay`.
+        colormap: see :func:`~mmexplain.render.overlay`.
         alpha: opacity of the strongest value.
         peaks: mark each map's maximum.
 

@@ -44,7 +44,7 @@ def layers_figure(
     Args:
         report: what is shown.
         columns: at most so many layers in a row before they go on in the next; 8 of few layers, 12 of many.
-        colormap: see :func:`~mmexplain.render.overlay.overlay`.
+        colormap: see :func:`~mmexplain.render.overlay`.
         alpha: opacity of the strongest value.
 
     Returns:

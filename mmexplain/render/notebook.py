@@ -23,11 +23,16 @@ MOST = 24
 
 
 def notebook_html(explanation: Explanation, layer: str | None = None, method: str | None = None) -> str:
-    """The photo and the map of each target at one layer by one method (the first where left out); of a clip the frame
-    that decided, and how important all frames were.
+    """The photo and the map of each target at one layer by one method ; of a clip the frame that decided, and how
+    important all frames were.
+
+    Args:
+        explanation: what is shown.
+        layer: layer name; the first that fits where left out.
+        method: method name; the first that fits where left out.
 
     Returns:
-        HTML with inline styles only: notebooks that strip scripts and style sheets show it too.
+        HTML with inline styles only, which notebooks that strip scripts and style sheets show too.
 
     Raises:
         LayerError, MethodError: no such map was made.

@@ -76,7 +76,10 @@ def heatmap_rgba(
     signed: bool | None = None,
     frame: int | None = None,
 ) -> Image.Image:
-    """The transparent layer that :func:`overlay` lays over the photo: an RGBA picture, clear where unseen."""
+    """The transparent layer that :func:`overlay` lays over the photo: an RGBA picture, clear where unseen.
+
+    Arguments and errors are those of :func:`overlay`, but that ``alpha`` is 1 where left out.
+    """
     shown = heat(explanation, target, layer, method, size=size, signed=signed, frame=frame)
     return paint(shown, colormap=colormap, alpha=alpha)
 

@@ -24,6 +24,12 @@ def dense(n_frames: int, count: int, stride: int = 1, start: int | None = None) 
     Beyond the end the last frame is held, as SlowFast and PyTorchVideo do; I3D and mmaction2 begin anew there, which
     shows the model a jump that the video does not hold.
 
+    Args:
+        n_frames: of the video.
+        count: frames wanted.
+        stride: from one of them to the next.
+        start: number of the first.
+
     Returns:
         ``count`` numbers that never decrease.
 

@@ -37,7 +37,7 @@ class Frame:
 
     @property
     def photo(self) -> Photo:
-        """The frame as a photo: what preprocessing takes where the original's pixels are to be found again."""
+        """The frame as a photo, which is what preprocessing takes where the original's pixels are to be found again."""
         return Photo(self.image, self.original)
 
 
@@ -95,7 +95,7 @@ class Video(ABC):
         return self._stream(wanted)
 
     def windows(self, count: int, stride: int = 1, step: int | None = None) -> Generator[list[Frame]]:
-        """The frames of each of :func:`~mmexplain.video.sampling.windows`, every frame decoded once.
+        """The frames of each of :func:`~mmexplain.video.windows`, every frame decoded once.
 
         What is in memory is one window and, where windows overlap, the frames between that the next one needs.
 

@@ -132,7 +132,11 @@ class Action(OutcomeTask, ClipTask):
         return self.model(clip)
 
     def default_layer(self) -> str:
-        """The last layer that still has a grid, found by running the model once on an empty clip."""
+        """The last layer that still has a grid, found by running the model once on an empty clip.
+
+        Raises:
+            LayerError: nothing in it puts out a grid.
+        """
         if self._layer is None:
             empty = self.empty()
             try:
@@ -198,7 +202,9 @@ class Action(OutcomeTask, ClipTask):
             the n frames that were shown to the model.
 
         Raises:
-            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+            TargetError: an action that the model does not have; the closest are offered.
+            InputError: a video that cannot be read, or an option out of range.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         wanted, against = named(self, targets, versus)
         if stride is not None and sampling == "uniform":

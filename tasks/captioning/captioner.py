@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 
 class Words(Protocol):
-    """The words that a captioner knows. :class:`~mmexplain.tasks.captioning.vocabulary.Vocabulary` is one."""
+    """The words that a captioner knows. :class:`~mmexplain.tasks.captioning.vocabulary.Vocabulary` is one.
+
+    Attributes:
+        tokens: the token with number i reads ``tokens[i]``.
+    """
 
     tokens: list[str]
 
@@ -23,7 +27,12 @@ class Words(Protocol):
 
 @dataclass(frozen=True)
 class WordList:
-    """The simplest :class:`Words`: the token with number i reads ``tokens[i]``; ``end`` ends a caption."""
+    """The simplest :class:`Words`.
+
+    Attributes:
+        tokens: the token with number i reads ``tokens[i]``.
+        end: number of the token that ends a caption.
+    """
 
     tokens: list[str]
     end: int
@@ -80,7 +89,13 @@ class CaptionerAdapter(nn.Module):
 
     def generate(self, features: Tensor, beam: int, max_length: int) -> list[list[int]]:
         """A caption for each photo: its tokens without the end token. Here the likeliest word at each step, whatever
-        ``beam`` says."""
+        ``beam`` says.
+
+        Args:
+            features: of B photos, as :meth:`encode` returned them.
+            beam: width of the search.
+            max_length: most words of a caption.
+        """
         tokens = torch.full((len(features), 1), self.vocabulary.end, device=features.device)
         for step in range(max_length):
             output = self.decode(features, tokens)

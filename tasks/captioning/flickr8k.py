@@ -36,7 +36,12 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A human caption as words, with those of its phrases that have boxes."""
+    """A human caption.
+
+    Attributes:
+        words: of it, in order.
+        phrases: those that have boxes.
+    """
 
     words: tuple[str, ...]
     phrases: tuple[Phrase, ...]
@@ -44,9 +49,14 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo: its file name, its split (train, dev or test), 5 captions and the same 5 as annotated sentences.
+    """One photo.
 
-    ``size`` is the original's width and height in pixels, None where it is not known.
+    Attributes:
+        file: its name.
+        split: train, dev or test.
+        captions: five of them.
+        sentences: the same five, annotated.
+        size: width and height of the original in pixels, None where it is not known.
     """
 
     file: str

@@ -224,7 +224,9 @@ class Captioning(PhotoTask):
             An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
 
         Raises:
-            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+            TargetError: a word that the model does not know or the caption does not hold; the closest are offered.
+            InputError: a photo that cannot be read, or an option out of range.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         several = isinstance(images, (list, tuple))
         if beam < 1:

@@ -85,7 +85,11 @@ class Classifier(OutcomeTask, PhotoTask):
         return suggest(self.model, run, self.preprocess.size, self.reader)
 
     def default_layer(self) -> str:
-        """The last layer that still has a grid, found by running the model once on an empty photo."""
+        """The last layer that still has a grid, found by running the model once on an empty photo.
+
+        Raises:
+            LayerError: nothing in it puts out a grid.
+        """
         if self._layer is None:
             empty = self.empty()
             try:
@@ -121,7 +125,9 @@ class Classifier(OutcomeTask, PhotoTask):
             An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
 
         Raises:
-            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+            TargetError: a class that the model does not have; the closest are offered.
+            InputError: a photo that cannot be read, or an option out of range.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         wanted, against = named(self, targets, versus)
         batch = self.prepare(images)

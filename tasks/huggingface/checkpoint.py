@@ -213,7 +213,7 @@ def _require_checkpoint(origin: str) -> None:
     """Say what is wrong with a place before a library goes through its minutes of retries.
 
     Raises:
-        CheckpointError, ModelError.
+        CheckpointError, ModelError
     """
     if not origin.strip():
         raise ModelError("there is no model: name one of the hub, or a folder (as in 'hf:owner/name', 'hf:FOLDER')")
@@ -249,7 +249,7 @@ def _read(origin: str, what: str, load: Callable[..., Any], trust: bool, **optio
     """What ``load`` makes of a checkpoint; whatever it raises becomes one line.
 
     Raises:
-        CheckpointError, ModelError.
+        CheckpointError, ModelError
     """
     try:
         with quiet():

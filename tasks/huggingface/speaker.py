@@ -21,7 +21,7 @@ from mmexplain.tasks.huggingface.views import Views
 from mmexplain.tasks.huggingface.words import decoded, unspaced
 
 BETWEEN = "attention between"
-"""What a look has, while attention is listened to: see :meth:`Speaker.attention_between`."""
+"""What a look has, while attention is listened to; see :meth:`Speaker.attention_between`."""
 
 _NEAR = 16
 """Tokens before a text that tell whether a space has to stand in between."""
@@ -91,7 +91,7 @@ class Speaker(ABC):
             said: ``[R, T]``, the texts, padded at the end.
 
         Returns:
-            ``[R, T, D]``: place t is what token ``said[:, t]`` is read off, before it is read.
+            ``[R, T, D]``, of which place t is what token ``said[:, t]`` is read off, before it is read.
         """
 
     def project(self, hidden: Tensor) -> Tensor:
@@ -100,7 +100,13 @@ class Speaker(ABC):
         return logits
 
     def generate(self, look: Look, beam: int, longest: int) -> list[int]:
-        """What the model says, without its end: its own ``generate``, without sampling."""
+        """What the model says, without its end: its own ``generate``, without sampling.
+
+        Args:
+            look: the photo and the prompt.
+            beam: width of the search.
+            longest: most tokens that it may say.
+        """
         with own_kernels(self.model):
             found = self.model.generate(
                 **self.fresh(look.arguments),
@@ -225,6 +231,11 @@ class Speaker(ABC):
     def fits(self, ids: Sequence[int], text: str, look: Look) -> None:
         """Check a text's length.
 
+        Args:
+            ids: its tokens.
+            text: as the user wrote it, for the message.
+            look: the photo and the prompt that it follows.
+
         Raises:
             InputError: it is too long.
         """
@@ -242,7 +253,16 @@ class Speaker(ABC):
         """Dotted name of the layer that is explained if none is named."""
 
     def reader(self, layer: str, shape: Sequence[int], look: Look) -> Reader | None:
-        """How to read a layer's output of one photo as maps of the views' shape; None: as it looks like."""
+        """How to read a layer's output of one photo as maps of the views' shape.
+
+        Args:
+            layer: dotted name.
+            shape: of what it puts out.
+            look: the photo and the prompt.
+
+        Returns:
+            None where its shape tells enough.
+        """
         return None
 
     def text_layer(self) -> str | None:
@@ -272,20 +292,30 @@ class Speaker(ABC):
         return []
 
     def attention_over_photo(self, weights: Tensor, look: dict[str, Tensor], views: Views, steps: int) -> Tensor:
-        """Attention weights ``[R, queries, keys]`` → ``[R, T, *S]``, what each of T tokens was said with."""
+        """What each of T tokens was said with.
+
+        Args:
+            weights: of attention, ``[R, queries, keys]``.
+            look: ``prompt`` and the other tensors of a look, R rows each.
+            views: how tokens lie over the photo.
+            steps: T.
+
+        Returns:
+            ``[R, T, *S]``.
+        """
         raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
-        """Where photos are sent: to the vision part. Its parameters that are loaded when they are needed (offloaded by
-        accelerate) are nowhere, which is passed over."""
+        """Where photos are sent, which is to the vision part. Its parameters that are loaded when they are needed
+        (offloaded by accelerate) are nowhere, which is passed over."""
         parts = (self.model.get_submodule(self.tower), self.model)
         devices = (parameter.device for part in parts for parameter in part.parameters())
         return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type of what photos are sent as: that of the vision part."""
+        """Floating type of what photos are sent as, that of the vision part."""
         parts = (self.model.get_submodule(self.tower), self.model)
         found: torch.dtype = next(p.dtype for part in parts for p in part.parameters() if p.is_floating_point())
         return found

@@ -160,7 +160,9 @@ class Captioning(Speaking):
             An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
 
         Raises:
-            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+            TargetError: a word that the caption does not hold, or a text that the tokenizer cannot spell.
+            InputError: a photo that cannot be read, a prompt that is too long, or an option out of range.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         several = isinstance(images, (list, tuple))
         _check(score, beam, max_length)
@@ -250,7 +252,9 @@ class Answering(Speaking):
             An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
 
         Raises:
-            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+            TargetError: an answer that is empty or holds what the tokenizer does not know.
+            InputError: a photo that cannot be read, a question that is too long, or an option out of range.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         several = isinstance(images, (list, tuple))
         _check(score, beam, max_length)

@@ -45,7 +45,7 @@ class Views:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of maps over the tokens: ``(h, w)``, or ``(T, h, w)`` for several views."""
+        """Of maps over the tokens, ``(h, w)``, or ``(T, h, w)`` for several views."""
         return self.grid if self.single else (self.count, *self.grid)
 
     def lay_out(self, maps: Tensor) -> Tensor:

@@ -122,7 +122,18 @@ class Vilt(VQA):
         answers: Name | Sequence[Name] | None = (),
         **options: Any,
     ) -> Any:
-        """A map for every answer over each photo, see :meth:`mmexplain.tasks.vqa.task.VQA.explain`."""
+        """A map for every answer over each photo, see :meth:`mmexplain.tasks.vqa.VQA.explain`.
+
+        Args:
+            images: one photo, or a list of photos, which are explained one by one.
+            question: what is asked; for a list of photos, one for all of them or one for each.
+            answers: answers that the model is made to consider.
+            options: of :meth:`mmexplain.tasks.vqa.VQA.explain` and :func:`mmexplain.explain`.
+
+        Raises:
+            InputError: no photo, or another number of questions than of photos.
+            TargetError, LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
+        """
         if not isinstance(images, (list, tuple)):
             return self._alone(images, question, answers, options)
         asked = [question] * len(images) if question is None or isinstance(question, str) else list(question)

@@ -105,7 +105,9 @@ class ZeroShot(OutcomeTask, PatchTask):
             An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
 
         Raises:
-            InputError, TargetError, LayerError, MethodError, ModelError, DeviceError.
+            TargetError: no text, or one that cannot be a class.
+            InputError: a photo that cannot be read, or an option out of range.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         wanted, against = named(self, targets, versus)
         if wanted and against is not None:

@@ -20,7 +20,7 @@ class Example:
     """A question about a photo.
 
     Attributes:
-        photo: row of the photo in its :class:`Source`.
+        photo: row of the photo in its source.
         text: the question.
         answer: its right answer.
         kind: object, number, colour, location or daquar.

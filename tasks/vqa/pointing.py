@@ -41,8 +41,8 @@ class Pointed:
 
     Attributes:
         example: the question.
-        boxes: fractions of the photo's width and height, for each of :data:`RULES`: as they were drawn, and larger by
-            the tolerance.
+        boxes: fractions of the photo's width and height, as they were drawn ("strict"), and larger by the tolerance
+            ("tolerant").
         right: index of the right answer.
         other: index of a wrong answer of the same kind, drawn by chance among those of the training questions.
     """

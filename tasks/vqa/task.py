@@ -132,7 +132,8 @@ class VQA(OutcomeTask, PhotoTask):
 
         Raises:
             TargetError: an answer that the model cannot give; the closest are offered.
-            InputError, LayerError, MethodError, ModelError, DeviceError.
+            InputError: a photo that cannot be read, or a question without a word that the model knows.
+            LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         several = isinstance(images, (list, tuple))
         count = len(images) if several else 1

@@ -15,7 +15,12 @@ SPLIT = "test"
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, and the file of the photo that it is about."""
+    """A question about a photo.
+
+    Attributes:
+        photo: its file.
+        question: what is asked.
+    """
 
     photo: Path
     question: str

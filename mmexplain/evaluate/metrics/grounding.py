@@ -23,7 +23,15 @@ def best_iou(maps: Tensor, masks: Tensor, levels: int = LEVELS) -> Tensor:
 
     The map is scaled to 0..1 between its smallest and largest value; level set i of n holds the pixels of i/n and
     more. Level set 0 is all that was seen, so the number is never below the mask's share of it; a flat map has no
-    other. Pixels that were not seen are in no level set, but count where the mask holds them. NaN for an empty mask.
+    other. Pixels that were not seen are in no level set, but count where the mask holds them.
+
+    Args:
+        maps: ``[..., H, W]``, NaN where unseen.
+        masks: bool ``[..., H, W]``; the leading axes of the two are broadcast.
+        levels: n.
+
+    Returns:
+        ``[...]`` float64, 0 to 1; NaN for an empty mask and for a map that is infinite or nowhere seen.
     """
     maps, masks = torch.broadcast_tensors(_precise(maps), masks)
     values, wanted = maps.flatten(-2), masks.flatten(-2)
@@ -45,7 +53,14 @@ def best_iou(maps: Tensor, masks: Tensor, levels: int = LEVELS) -> Tensor:
 
 
 class Sums(NamedTuple):
-    """A map's positive part, and how many pixels were seen, inside and outside of a mask; float64 ``[...]``."""
+    """A map's positive part, and how many pixels were seen, inside and outside of a mask.
+
+    Attributes:
+        inside: sum of the positive part in the mask, float64 ``[...]``.
+        outside: the same outside of it.
+        within: how many pixels of the mask were seen, float64 ``[...]``.
+        without: how many others were.
+    """
 
     inside: Tensor
     outside: Tensor

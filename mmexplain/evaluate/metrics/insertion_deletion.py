@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE, SIGMA = 11, 5.0
-"""Of the Gaussian that blurs the photo before insertion, pixels: as in the authors' released code."""
+"""Of the Gaussian that blurs the photo before insertion, pixels, as in the authors' released code."""
 
 
 def orders(values: Tensor) -> bool:

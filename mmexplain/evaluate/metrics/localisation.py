@@ -26,7 +26,8 @@ def segment_box(heat: Heat, share: float = 0.15) -> Box | None:
     which comes first in reading order is taken.
 
     Returns:
-        None where the map says nothing: it is flat, not positive anywhere, infinite, or unseen altogether.
+        ``(left, top, right, bottom)`` in pixels of ``heat``; None where the map says nothing (it is flat, not positive
+        anywhere, infinite, or unseen altogether).
     """
     if not _speaks(heat):
         return None
@@ -50,7 +51,13 @@ def loc(heat: Heat, boxes: Mask, delta: float) -> float:
     """Loc(δ) = inside / (box + outside) (Chattopadhay et al. 2018, §4): the map is min-max normalised and its pixels
     over ``delta`` are counted inside and outside the boxes of the class; "box" is all that these cover.
 
-    NaN for a map that says nothing (see :func:`segment_box`), and where the boxes cover no pixel.
+    Args:
+        heat: ``[H, W]``, NaN where unseen.
+        boxes: bool ``[H, W]``, the pixels that they cover.
+        delta: δ, 0 to 1.
+
+    Returns:
+        0 to 1; NaN for a map that says nothing (see :func:`segment_box`), and where the boxes cover no pixel.
     """
     covered = int(boxes.sum())
     if not covered or not _speaks(heat):

@@ -12,10 +12,10 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 PERCENTILES = (20, 30, 40, 50, 60, 70, 80, 90)
-"""Pixels are removed from there on: 80 % of them at 20, 10 % at 90."""
+"""Pixels are removed from there on (80 % of them at 20, 10 % at 90)."""
 
 NOISE = 0.01
-"""Standard deviation of what is added to the guess, in the model's input: as in the authors' released code."""
+"""Standard deviation of what is added to the guess, in the model's input, as in the authors' released code."""
 
 _NEIGHBOURS = [
     (dy, dx, 1 / 6 if 0 in (dy, dx) else 1 / 12) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)

@@ -27,10 +27,15 @@ EPSILON = 2.0**-52
 
 def grid_spearman(one: Tensor, other: Tensor, cells: int = GRID) -> float:
     """Spearman's rank correlation of two maps, each reduced to ``cells × cells`` by the mean over the seen pixels of a
-    cell (Das et al. 2016). Ties share their mean rank; cells without a pixel seen in both are left out; NaN if one is
-    constant there.
+    cell (Das et al. 2016). Ties share their mean rank; cells without a pixel seen in both are left out.
 
-    The maps may differ in size: both cover the whole photo.
+    Args:
+        one: ``[H, W]``, NaN where unseen.
+        other: ``[H, W]``; it may have another size, as both cover the whole photo.
+        cells: on each side.
+
+    Returns:
+        -1 to 1; NaN if one is constant where both were seen.
     """
     coarse = [_reduced(values, cells) for values in (one, other)]
     return spearman(*_seen(*coarse))
@@ -110,7 +115,16 @@ def centre_gaussian(height: int, width: int, deviation: float = 0.25) -> Tensor:
 
 
 def fixated_pixels(points: Tensor, height: int, width: int) -> Tensor:
-    """Points ``[n, 2]`` (x, y) in continuous pixels → bool ``[H, W]``; those outside the photo are left out."""
+    """The pixels of a photo that were looked at.
+
+    Args:
+        points: ``[n, 2]``, (x, y) in continuous pixels; those outside the photo are left out.
+        height: of the photo, in pixels.
+        width: of the photo.
+
+    Returns:
+        Bool ``[H, W]``.
+    """
     found = torch.zeros(height, width, dtype=torch.bool)
     cells = points.reshape(-1, 2).floor().long()
     x, y = cells[:, 0], cells[:, 1]

@@ -35,7 +35,7 @@ CELL = 16
 """Pixels on each side of a cell of HOG; 3 × 3 cells make a block."""
 
 PERCENTILE = 0.99
-"""Of the magnitudes: what is above shows as white."""
+"""Of the magnitudes; what is above shows as white."""
 
 
 def ssim(one: Tensor, other: Tensor, size: Size) -> float:

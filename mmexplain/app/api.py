@@ -31,7 +31,7 @@ def endpoints(room: Room) -> None:
         explanation = _safely(lambda: room.desk.explain(asked))
         folder = room.results.folder()
         files = [room.results.keep(explanation, folder, suffix) for suffix in (".html", ".safetensors")]
-        return _finite(_record(explanation)), *(FileData(path=str(file)) for file in files)  # type: ignore[return-value]
+        return _finite(_record(explanation)), *(FileData(path=str(file)) for file in files)
 
     def caption(
         photo: FileData,

@@ -47,7 +47,7 @@ def layers(room: Room) -> None:
 
     def work(source: Any, chosen: str, said: str, named: str, every: bool, how: str, stop: Event, told: Any) -> Updates:
         verb, _, name = chosen.partition("=")
-        asked = Asked(verb, source or "", name, (how,), (), said, tuple(named.split(","))).checked()
+        asked = Asked(verb, source or "", name, (how,), (), said, tuple((named or "").split(","))).checked()
         report = room.desk.layers(asked, every, told, stop)
         return {
             panel.status: pieces.note("; ".join(report.summary())),

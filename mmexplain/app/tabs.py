@@ -46,8 +46,7 @@ def captions(room: Room) -> None:
 
     def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: str) -> Asked:
         text, one, against = said
-        pairs = ((one, against, 1.0),) if one.strip() and against.strip() else ()
-        return Asked("caption", source or "", model, methods, layers, text, versus=pairs, sanity=sanity)
+        return Asked("caption", source or "", model, methods, layers, text, versus=_pair(one, against), sanity=sanity)
 
     def speak(source: Any, model: str, methods: Any, layers: Any, sanity: bool) -> Asked:
         return Asked("caption", source or "", model, methods, layers, sanity=sanity)
@@ -109,8 +108,8 @@ def questions(room: Room) -> None:
 
     def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: Any) -> Asked:
         text, named, first, second, part = said
-        pairs = ((first, second, float(part)),) if first.strip() and second.strip() else ()
-        return Asked("vqa", source or "", model, methods, layers, text, named, pairs, sanity=sanity)
+        pair = _pair(first, second, part)
+        return Asked("vqa", source or "", model, methods, layers, text, named, pair, sanity=sanity)
 
     triggers = [panel.go.click, question.submit, answers.input, one.submit, other.submit, weight.release]
     panel.asks(triggers, ask, [question, answers, one, other, weight])
@@ -141,11 +140,17 @@ def outcomes(room: Room, verb: str, noun: str) -> None:
 
     def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: Any) -> Asked:
         listed, first, second, part = said
-        pairs = ((first, second, float(part)),) if first.strip() and second.strip() else ()
-        return Asked(verb, source or "", model, methods, layers, "", listed.split(","), pairs, sanity=sanity)
+        names = tuple((listed or "").split(","))
+        return Asked(verb, source or "", model, methods, layers, "", names, _pair(first, second, part), sanity=sanity)
 
     triggers = [panel.go.click, panel.source.change, targets.submit, one.submit, other.submit, weight.release]
     panel.asks(triggers, ask, [targets, one, other, weight])
+
+
+def _pair(one: str | None, other: str | None, weight: float = 1.0) -> tuple[tuple[str, str, float], ...]:
+    """A contrast, where both of its sides are told; Gradio has None for a box that nobody wrote into."""
+    both = (one or "").strip() and (other or "").strip()
+    return ((str(one), str(other), float(weight)),) if both else ()
 
 
 def _same_photo(one: Explanation, other: Explanation) -> bool:

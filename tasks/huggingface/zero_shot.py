@@ -105,8 +105,8 @@ class ZeroShot(OutcomeTask, PatchTask):
             An :class:`~mmexplain.explanation.Explanation`, or a list of them for a list of photos.
 
         Raises:
-            TargetError: no text, or one that cannot be a class.
-            InputError: a photo that cannot be read, or an option out of range.
+            TargetError: a target that is no text, or none of those that were given; the closest are offered.
+            InputError: no texts, a photo that cannot be read, or an option out of range.
             LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
         wanted, against = named(self, targets, versus)

@@ -18,6 +18,7 @@ from mmexplain.render.overlay import blend
 from mmexplain.render.page import (
     FAINT,
     INK,
+    SCREEN,
     SOFT,
     Box,
     Look,
@@ -41,7 +42,7 @@ FRAMES = 6
 """Decisive frames of each target."""
 
 _CURVE, _GAP, _BETWEEN = 0.36, 0.06, 0.12  # inches
-_NARROWEST = 0.62  # inches that a frame takes of a paper's column, so that its time has room below
+_NARROWEST = 0.55  # inches that a frame takes of a paper's column
 _WARM = "#d9480f"
 
 
@@ -89,13 +90,19 @@ def filmstrip(explanation: Explanation, rows: Sequence[tuple[MapKey, int]], look
     """
     footage = Footage(explanation)
     high, wide = explanation.geometry.original
-    columns = look.columns or (FRAMES if look.width is None else min(FRAMES, int(look.width / _NARROWEST)))
-    room = columns * ((look.tile or 1.6) + _GAP) - _GAP if look.width is None else look.width
+    columns = look.columns or FRAMES
+    room = columns * ((look.tile or 1.6) + _GAP) - _GAP
+    if look.width is not None:
+        room = look.width
+        stamp = breadth(footage.stamp(footage.numbers[-1]), look.small, "bold")
+        columns = min(columns, int((room + _GAP) / (max(_NARROWEST, stamp) + _GAP)))
+        if columns == 0:
+            raise look.too_narrow()
     tile = math.floor(((room + _GAP) / columns - _GAP) * look.dpi + 1e-6) / look.dpi
     tall = min(tile * high / wide, 2.5 * tile)
     size = look.pixels((tall * wide / high, tall))
     legend = Legend(look)
-    drawn, axes = page(room + 2 * look.margin, 1.0, look.dpi)
+    drawn, axes = page((look.width or max(room, SCREEN)) + 2 * look.margin, 1.0, look.dpi)
     keys = list(dict.fromkeys(key for key, _ in rows))
     y = heading(axes, explanation, keys, look, room) if look.width is None else 0.02
     for key, number in rows:
@@ -115,7 +122,7 @@ def filmstrip(explanation: Explanation, rows: Sequence[tuple[MapKey, int]], look
         _stamps(axes, footage, importance, boxes, curve, look)
         _curve(axes, importance, chosen, curve)
         y = _ends(axes, footage, curve, look) + _BETWEEN
-    y = legend.draw(axes, look.margin, y - _BETWEEN, look.margin + room)
+    y = legend.draw(axes, look.margin, y - _BETWEEN, drawn.get_size_inches()[0] - look.margin)
     return trim(drawn, y + (0.02 if look.width else look.margin))
 
 

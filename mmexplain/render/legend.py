@@ -63,12 +63,18 @@ class Legend:
 
     def draw(self, axes: Axes, left: float, y: float, right: float) -> float:
         """Write it from ``left`` to ``right`` and from ``y`` on, in as many lines as it takes; returns where it
-        ends."""
+        ends.
+
+        Raises:
+            InputError: it does not fit.
+        """
         entries = self._entries() if self._look.legend else []
         if not entries:
             return y
         size = self._look.small
         high, x, y = leading(size), left, y + _ABOVE
+        if max(entry.breadth(size) for entry in entries) > right - left:
+            raise self._look.too_narrow()
         for entry in entries:
             if x > left and x + entry.breadth(size) > right:
                 x, y = left, y + high

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.render.lettering import cut, leading, wrapped
 from mmexplain.render.overlay import ALPHA
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 INK, SOFT, FAINT = "#1c1e22", "#666b73", "#c9ccd1"
 MARGIN = 0.1  # inches
+SCREEN = 3.0  # inches that the heading and the legend of a figure for screens take at least
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in inches from the page's upper left corner."""
@@ -57,10 +59,6 @@ class Look:
     photo: bool = True
     font_size: float = 8.5
     dpi: float = 150
-    _names: Mapping[str, str] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_names", self.labels if isinstance(self.labels, Mapping) else {})
 
     @property
     def named(self) -> bool:
@@ -79,7 +77,14 @@ class Look:
 
     def name(self, name: str) -> str:
         """What is written for a target's label, a layer or a method."""
-        return clean(self._names.get(name, name))
+        return clean(self.labels.get(name, name) if isinstance(self.labels, Mapping) else name)
+
+    def too_narrow(self) -> InputError:
+        """That the texts have no room."""
+        return InputError(
+            f"a figure of {self.width} inches has no room for its texts at {self.font_size} points: make it wider, "
+            "the font smaller, or leave out labels or legend"
+        )
 
     def snap(self, inches: float) -> float:
         """The nearest whole number of pixels, inches."""
@@ -97,6 +102,7 @@ def page(width: float, height: float, dpi: float = 150) -> tuple[Figure, Axes]:
     from mmexplain.render.printed import Printed
 
     drawn = Printed(figsize=(width, height), dpi=dpi, facecolor="white")
+    drawn.set_layout_engine("none")
     FigureCanvasAgg(drawn)
     axes = drawn.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
@@ -119,8 +125,6 @@ def save_page(drawn: Figure, path: Path) -> Path:
     Raises:
         InputError: a format that matplotlib does not write, or a path that cannot be written.
     """
-    from mmexplain.errors import InputError
-
     known = drawn.canvas.get_supported_filetypes()
     kind = path.suffix.lower().removeprefix(".")
     if kind not in known:
@@ -187,7 +191,7 @@ def put(axes: Axes, picture: Image.Image, box: Box) -> None:
     shown = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
     extent = (left / dpi, (left + size[0]) / dpi, (top + size[1]) / dpi, top / dpi)
     # Without interpolation PDF and SVG get these very pixels.
-    axes.imshow(np.asarray(shown), extent=extent, aspect="auto", interpolation="none")
+    axes.imshow(np.asarray(shown), extent=extent, aspect="auto", origin="upper", interpolation="none")
 
 
 def plate(axes: Axes, box: Box, note: str, size: float = 6) -> None:

@@ -11,6 +11,7 @@ from mmexplain.render.legend import Legend
 from mmexplain.render.lettering import breadth, leading, pieces, wrapped
 from mmexplain.render.overlay import blend, photo_image
 from mmexplain.render.page import (
+    SCREEN,
     Look,
     caption,
     heading,
@@ -70,10 +71,16 @@ class Photos:
         else:
             tile = look.width if aspect > _PANORAMA else _PAPER_TILE * min(max(math.sqrt(aspect), 0.85), 2.0)
             room = look.width - self.side
-            word = min(self._broadest(), _BROADEST * tile)
+            least = breadth("<0.1%", look.small) if look.named else 0.1
+            if room < least:
+                raise look.too_narrow()
+            word = max(least, min(self._broadest(), _BROADEST * tile))
             # Smaller tiles, if then one row is enough.
-            closest, most = (int((room + _GAP) / (max(word, share * tile) + _GAP)) for share in (_SMALLEST, 1.0))
-            most = look.columns or (closest if count + first <= closest else most)
+            limit, closest, most = (
+                int((room + _GAP) / (wide + _GAP)) for wide in (least, max(word, _SMALLEST * tile), max(word, tile))
+            )
+            most = closest if count + first <= closest else most
+            most = min(look.columns, limit) if look.columns else most
         self.across = _evenly(count, most, first, self.flows)
         if look.width is not None:
             tile = min((room + _GAP) / self.across - _GAP, _LARGEST * tile)
@@ -83,7 +90,7 @@ class Photos:
         self.wide, self.tall = self.size[1] / look.dpi, self.size[0] / look.dpi
         self.row = max(self.tall, 2 * leading(look.small))  # even a line of pixels has room for a note
         taken = self.across * (self.tile + _GAP) - _GAP + self.side
-        self.width = look.width or taken + 2 * look.margin
+        self.width = look.width or max(taken, SCREEN) + 2 * look.margin
         self.left = (self.width - taken) / 2
 
     def _broadest(self) -> float:
@@ -197,12 +204,12 @@ class Photos:
 
     def _name(self, key: MapKey) -> list[str]:
         """What tells a (layer, method) from the others that are shown."""
-        methods, layers = {other.method for other in self.keys}, {other.layer for other in self.keys}
+        methods = {other.method for other in self.keys}
         if len(methods) > 1 and len(self.keys) == len(methods):
             return [self.look.name(key.method)]
         if len(methods) == 1:
             return [self.look.name(key.layer)]
-        return [self.look.name(name) for name in dict.fromkeys((key.method, key.layer)) if len(layers) > 1]
+        return [self.look.name(name) for name in dict.fromkeys((key.method, key.layer))]
 
 
 def _evenly(count: int, most: int, first: int, flows: bool) -> int:

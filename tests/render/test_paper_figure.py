@@ -254,6 +254,13 @@ def test_long_contrasts_are_broken_into_lines(make) -> None:
     assert "golden retriever rather than tiger cat" in " ".join(texts(drawn)), "whole, in lines that follow each other"
 
 
+@pytest.mark.parametrize("options", [{"columns": 99}, {"font_size": 20}, {"width": 2}, {"columns": 1}])
+def test_texts_have_room_however_many_columns_are_asked_for(make, options: dict[str, Any]) -> None:
+    for explanation in (make(), question(), clip()):
+        for chosen in ({}, {"targets": [0]}, {"methods": ["gradcam"]}):
+            assert_legible(explanation.figure(legend="font_size" not in options, **chosen, **options))
+
+
 @pytest.mark.parametrize("width", ["column", "page"])
 def test_clips_are_strips_of_frames_with_their_times(width: str) -> None:
     drawn = clip().figure(width=width, peaks=True)
@@ -312,9 +319,10 @@ def test_photos_have_the_resolution_that_is_stated(make) -> None:
 
 
 def test_pictures_are_written_pixel_by_pixel(make, tmp_path: Path) -> None:
-    explanation = make()
-    drawn = explanation.figure(methods=["gradcam"], dpi=200)
-    drawn.savefig(tmp_path / "f.png")
+    settings = {"image.origin": "lower", "image.interpolation": "bicubic", "figure.autolayout": True, "savefig.dpi": 70}
+    with matplotlib.rc_context({**settings, "text.usetex": True, "savefig.transparent": True}):
+        drawn = make().figure(methods=["gradcam"], dpi=200)
+        drawn.savefig(tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as opened:
         page = np.asarray(opened.convert("RGB"))
     for pixels, (left, _, _, top) in tiles(drawn)[:7]:
@@ -340,6 +348,8 @@ def test_the_same_figure_is_the_same_file(make, tmp_path: Path) -> None:
         ({"alpha": 2}, InputError, "opacity 2 is not between 0 and 1"),
         ({"font_size": 0}, InputError, "not 0 and 300"),
         ({"dpi": float("inf")}, InputError, "not 8 and inf"),
+        ({"font_size": 100, "legend": False}, InputError, "a figure of 3.25 inches has no room for its texts at 100"),
+        ({"font_size": 30, "methods": ["gradcam"]}, InputError, "make it wider, the font smaller"),
         ({"columns": 0}, InputError, "at least one column"),
         ({"targets": []}, InputError, "nothing to show"),
         ({"targets": ["zebra"]}, TargetError, "'zebra'"),

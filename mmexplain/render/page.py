@@ -103,6 +103,7 @@ def page(width: float, height: float, dpi: float = 150) -> tuple[Figure, Axes]:
 
     drawn = Printed(figsize=(width, height), dpi=dpi, facecolor="white")
     drawn.set_layout_engine("none")
+    drawn.suppressComposite = True  # or PDF and SVG would hold all pictures as one
     FigureCanvasAgg(drawn)
     axes = drawn.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
@@ -190,8 +191,8 @@ def put(axes: Axes, picture: Image.Image, box: Box) -> None:
     size = (max(1, wide), max(1, tall))
     shown = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
     extent = (left / dpi, (left + size[0]) / dpi, (top + size[1]) / dpi, top / dpi)
-    # Without interpolation PDF and SVG get these very pixels.
-    axes.imshow(np.asarray(shown), extent=extent, aspect="auto", origin="upper", interpolation="none")
+    # One pixel for each of the page: PDF and SVG get these very ones. (With "none" browsers would not smooth them.)
+    axes.imshow(np.asarray(shown), extent=extent, aspect="auto", origin="upper", interpolation="nearest")
 
 
 def plate(axes: Axes, box: Box, note: str, size: float = 6) -> None:

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import zlib
+from base64 import b64decode
+from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -323,11 +325,18 @@ def test_pictures_are_written_pixel_by_pixel(make, tmp_path: Path) -> None:
     with matplotlib.rc_context({**settings, "text.usetex": True, "savefig.transparent": True}):
         drawn = make().figure(methods=["gradcam"], dpi=200)
         drawn.savefig(tmp_path / "f.png")
+        drawn.savefig(tmp_path / "f.svg")
     with Image.open(tmp_path / "f.png") as opened:
         page = np.asarray(opened.convert("RGB"))
     for pixels, (left, _, _, top) in tiles(drawn)[:7]:
         x, y = round(left * 200), round(top * 200)
         assert np.array_equal(page[y : y + pixels.shape[0], x : x + pixels.shape[1]], pixels)
+    svg = (tmp_path / "f.svg").read_text(encoding="utf-8")
+    embedded = [Image.open(BytesIO(b64decode(found))) for found in re.findall(r'base64,\s*([^"]+)"', svg)]
+    shown = [np.asarray(picture.convert("RGB")) for picture in embedded]
+    for found, (pixels, _) in zip(shown, tiles(drawn), strict=True):
+        assert np.array_equal(found, pixels) or np.array_equal(found[::-1], pixels), "stored from below"
+    assert "pixelated" not in svg
 
 
 def test_the_same_figure_is_the_same_file(make, tmp_path: Path) -> None:

@@ -284,8 +284,19 @@ class Explanation:
         width: float | str = "column",
         **options: Any,
     ) -> Figure:
-        """The maps as a figure for a paper, each word under its map: "column" (3.25) or "page" (6.875 inches) wide, or
-        as many inches; see :func:`mmexplain.render.paper_figure` for the other options."""
+        """The maps as a figure for a paper, each word under its map, with text as text in PDF and SVG.
+
+        Args:
+            targets: numbers, labels or targets; all where left out.
+            layers: layers to show; all where left out.
+            methods: methods to show; all where left out.
+            width: "column" (3.25 inches), "page" (6.875 inches) or inches.
+            options: see :func:`mmexplain.render.paper_figure`.
+
+        Raises:
+            TargetError, LayerError, MethodError: there is no such map.
+            InputError: an option that cannot be.
+        """
         from mmexplain.render import paper_figure
 
         return paper_figure(self, targets, layers, methods, width=width, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from mmexplain.geometry import Geometry
 from mmexplain.targets import Target
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
 FORMAT = "mmexplain.explanation/1"
@@ -274,6 +275,32 @@ class Explanation:
 
         return figure(self, **options)
 
+    def figure(
+        self,
+        targets: Sequence[int | str | Target] | None = None,
+        layers: Sequence[str] | None = None,
+        methods: Sequence[str] | None = None,
+        *,
+        width: float | str = "column",
+        **options: Any,
+    ) -> Figure:
+        """The maps as a figure for a paper, each word under its map, with text as text in PDF and SVG.
+
+        Args:
+            targets: numbers, labels or targets; all where left out.
+            layers: layers to show; all where left out.
+            methods: methods to show; all where left out.
+            width: "column" (3.25 inches), "page" (6.875 inches) or inches.
+            options: see :func:`mmexplain.render.paper_figure`.
+
+        Raises:
+            TargetError, LayerError, MethodError: there is no such map.
+            InputError: an option that cannot be.
+        """
+        from mmexplain.render import paper_figure
+
+        return paper_figure(self, targets, layers, methods, width=width, **options)
+
     def overlay(
         self,
         target: int | str | Target = 0,
@@ -354,8 +381,9 @@ class Explanation:
 
     def save(self, path: str | Path) -> Path:
         """Write to ``path``; the suffix chooses: ``.safetensors`` (everything, read back by :meth:`load`),
-        ``.html`` (report) or ``.png`` (figure; of a clip the film strip of its decisive frames), for a clip also
-        ``.mp4`` or ``.gif`` (its frames with the heat of up to four targets over them).
+        ``.html`` (report), ``.png`` (figure; of a clip the film strip of its decisive frames), ``.pdf`` or ``.svg``
+        (:meth:`figure`, as wide as a paper's column), for a clip also ``.mp4`` or ``.gif`` (its frames with the heat
+        of up to four targets over them).
 
         Raises:
             InputError: another suffix, or a folder that does not exist.
@@ -370,7 +398,7 @@ class Explanation:
                 from mmexplain.render import save_report
 
                 save_report([self], path)
-            case ".png":
+            case ".png" | ".pdf" | ".svg":
                 from mmexplain.render import save_figure
 
                 save_figure(self, path)
@@ -380,7 +408,7 @@ class Explanation:
                 save_clip(self, path)
             case suffix:
                 clips = "" if self.geometry.frames is None else ", .mp4, .gif"
-                raise InputError(f"cannot save as {suffix!r}: use .safetensors, .html{clips} or .png")
+                raise InputError(f"cannot save as {suffix!r}: use .safetensors, .html{clips}, .pdf, .svg or .png")
         return path
 
     def _save_tensors(self, path: Path) -> None:

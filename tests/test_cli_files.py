@@ -6,9 +6,12 @@ import errno
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from mmexplain.commands.output import Destination, overlay_names
@@ -21,7 +24,7 @@ pytest_plugins = ["tests.command_line_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 
-@pytest.mark.parametrize("name", ["maps.html", "maps.png", "maps.safetensors", "MAPS.PNG"])
+@pytest.mark.parametrize("name", ["maps.html", "maps.png", "maps.safetensors", "MAPS.PNG", "maps.pdf", "maps.svg"])
 def test_the_suffix_says_what_is_written(photo: Path, classifier: str, name: str) -> None:
     for _ in range(2):  # the second time over what the first one wrote
         assert record("classify", photo, "--model", classifier, "--out", name)["files"] == [name]
@@ -29,8 +32,39 @@ def test_the_suffix_says_what_is_written(photo: Path, classifier: str, name: str
         assert [target.label for target in Explanation.load(name).targets] != []
     elif name.endswith(".html"):
         assert "<html" in Path(name).read_text(encoding="utf-8")
+    elif name.endswith(".svg"):
+        root = ElementTree.parse(name).getroot()
+        said = {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
+        assert root.attrib["width"] == "234pt" and said.issuperset(CLASSES), "3.25 inches"
+    elif name.endswith(".pdf"):
+        assert Path(name).read_bytes().startswith(b"%PDF")
     else:
         Image.open(name).verify()
+
+
+@pytest.mark.parametrize("name", ["strip.pdf", "strip.svg"])
+def test_a_caption_and_a_clip_are_written_for_papers(
+    photo: Path, captioner: str, clip: Path, mover: str, name: str
+) -> None:
+    assert record("caption", photo, "--model", captioner, "--out", name)["files"] == [name]
+    small = Path(name).stat().st_size
+    assert record("action", clip, "--model", mover, "--out", name)["files"] == [name], "over what is ours"
+    assert Path(name).stat().st_size != small > 1000
+
+
+def test_figures_of_others_survive(photo: Path, classifier: str) -> None:
+    plot = Figure()
+    plot.text(0.5, 0.5, "mine")
+    for name in ("plot.pdf", "plot.svg"):
+        plot.savefig(name)
+        before = Path(name).read_bytes()
+        assert "not from mmexplain" in refusal("classify", photo, "--model", classifier, "--out", name)
+        assert Path(name).read_bytes() == before
+    big = Figure(figsize=(9, 9), dpi=300)  # its creator is told after more than what the head of a file holds
+    big.figimage(np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8))
+    big.savefig("big.pdf", metadata={"Creator": "mmexplain"})
+    assert b"mmexplain" not in Path("big.pdf").read_bytes()[:65536]
+    assert record("classify", photo, "--model", classifier, "--out", "big.pdf")["files"] == ["big.pdf"]
 
 
 @pytest.mark.parametrize("name", ["new", "new/", "deep/er/new", "with.dot/"])

@@ -21,6 +21,7 @@ TOP = 3
         "mmexplain caption photo.jpg --out maps/ --method gradcam --method attention",
         'mmexplain caption photo.jpg --caption "a dog catches a red frisbee" --words "dog,a red frisbee"',
         "mmexplain caption photo.jpg --versus dog cat",
+        "mmexplain caption photo.jpg --out strip.pdf",
         "mmexplain caption photo.jpg --json | jq .text",
     ),
 )

@@ -106,7 +106,8 @@ def _options(source: str) -> tuple[Callable[[Command], Command], ...]:
         click.option(
             "--out",
             metavar="FILE|DIR",
-            help=f"FILE.html (report), FILE.png ({figure}), FILE.safetensors (raw maps), or a folder for all of them.  "
+            help=f"FILE.html (report), FILE.png ({figure}), FILE.pdf or FILE.svg (figure for a paper), "
+            "FILE.safetensors (raw maps), or a folder for report, pictures and raw maps.  "
             f"[default: {source}.mmexplain.html in the current folder; nothing with --json]",
         ),
         click.option(

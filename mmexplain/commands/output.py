@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 STRIP = "filmstrip.png"
-SUFFIXES = (".html", ".png", ".safetensors")
+SUFFIXES = (".html", ".png", ".pdf", ".svg", ".safetensors")
 CLIP_SUFFIXES = (*SUFFIXES, ".mp4", ".gif")
 MARK = "mmexplain"
 _OURS = (MARK.encode(), b"matplotlib")
@@ -129,8 +129,12 @@ class Destination:
         if self.source is not None and Path(self.source).exists() and path.samefile(self.source):
             raise InputError(f"{str(path)!r} is the {self.kind} itself; write to another name")
         with _guarded(path, lambda readable: readable.open("rb")) as file:
-            head = file.read(_HEAD)
-        if head and not any(mark in head.lower() for mark in _OURS):
+            shown = file.read(_HEAD)
+            if path.suffix.lower() == ".pdf":  # tells at its end who made it
+                file.seek(max(0, path.stat().st_size - _HEAD))
+                shown += file.read()
+        marks = _OURS if path.suffix.lower() == ".png" else _OURS[:1]
+        if shown and not any(mark in shown.lower() for mark in marks):
             raise InputError(f"{str(path)!r} exists and is not from mmexplain; remove it or choose another name")
 
 

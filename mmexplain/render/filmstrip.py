@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from mmexplain.explanation import Explanation, MapKey
-from mmexplain.geometry import fit
 from mmexplain.render.clip_heat import ClipHeat
 from mmexplain.render.footage import Footage
-from mmexplain.render.overlay import ALPHA, blend
-from mmexplain.render.page import FAINT, HEADING, INK, MARGIN, SOFT, Box, heading, page, plate, put, ring, short, write
+from mmexplain.render.legend import Legend
+from mmexplain.render.lettering import breadth, cut, leading
+from mmexplain.render.overlay import blend
+from mmexplain.render.page import (
+    FAINT,
+    INK,
+    SCREEN,
+    SOFT,
+    Box,
+    Look,
+    heading,
+    page,
+    plate,
+    point,
+    put,
+    put_lines,
+    ring,
+    trim,
+    write,
+)
 from mmexplain.render.text import percent
 
 if TYPE_CHECKING:
@@ -23,10 +41,8 @@ if TYPE_CHECKING:
 FRAMES = 6
 """Decisive frames of each target."""
 
-TILE_SIDE = 400
-"""Longer side of each frame, pixels."""
-
-_TITLE, _STAMP, _CURVE, _AXIS, _GAP, _BETWEEN = 0.24, 0.34, 0.36, 0.2, 0.06, 0.16  # inches
+_CURVE, _GAP, _BETWEEN = 0.36, 0.06, 0.12  # inches
+_NARROWEST = 0.55  # inches that a frame takes of a paper's column
 _WARM = "#d9480f"
 
 
@@ -61,67 +77,73 @@ def decisive_frames(importance: Tensor, count: int = FRAMES, among: Iterable[int
     return sorted(chosen)
 
 
-def filmstrip(
-    explanation: Explanation,
-    rows: Sequence[tuple[MapKey, int]],
-    *,
-    columns: int = FRAMES,
-    tile: float = 1.6,
-    colormap: str | None = None,
-    alpha: float = ALPHA,
-    peaks: bool = True,
-) -> Figure:
+def filmstrip(explanation: Explanation, rows: Sequence[tuple[MapKey, int]], look: Look) -> Figure:
     """The decisive frames of every row's target with its heat, and its importance over time below them.
 
     Args:
         explanation: of a clip.
         rows: what each row shows: layer and method, and the target's number.
-        columns: frames in a row.
-        tile: width of a frame, inches.
-        colormap: see :func:`~mmexplain.render.overlay`.
-        alpha: opacity of the strongest value.
-        peaks: mark each map's maximum.
+        look: colours and sizes.
 
     Returns:
         A figure whose one pair of axes measures inches. Each row has a colour scale of its own, shared by its frames.
     """
     footage = Footage(explanation)
     high, wide = explanation.geometry.original
-    tall = tile * min(max(high / wide, 0.4), 2.5)
-    across = columns * (tile + _GAP) - _GAP
-    step = _TITLE + tall + _STAMP + _CURVE + _AXIS + _BETWEEN
-    drawn, axes = page(across + 2 * MARGIN, HEADING + len(rows) * step - _BETWEEN + MARGIN)
+    columns = look.columns or FRAMES
+    room = columns * ((look.tile or 1.6) + _GAP) - _GAP
+    if look.width is not None:
+        room = look.width
+        stamp = breadth(footage.stamp(footage.numbers[-1]), look.small, "bold")
+        columns = min(columns, int((room + _GAP) / (max(_NARROWEST, stamp) + _GAP)))
+        if columns == 0:
+            raise look.too_narrow()
+    tile = math.floor(((room + _GAP) / columns - _GAP) * look.dpi + 1e-6) / look.dpi
+    tall = min(tile * high / wide, 2.5 * tile)
+    size = look.pixels((tall * wide / high, tall))
+    legend = Legend(look)
+    drawn, axes = page((look.width or max(room, SCREEN)) + 2 * look.margin, 1.0, look.dpi)
     keys = list(dict.fromkeys(key for key, _ in rows))
-    heading(axes, explanation, keys, across)
-    for down, (key, number) in enumerate(rows):
-        y = HEADING + down * step
-        _title(axes, explanation, number, f"{key.method} · {key.layer}" if len(keys) > 1 else "", y, across)
+    y = heading(axes, explanation, keys, look, room) if look.width is None else 0.02
+    for key, number in rows:
+        if look.named:
+            y = _title(axes, explanation, key, number, len(keys) > 1, look, y, room)
         importance = explanation.importance(number, key.layer, key.method).cpu()
         chosen = decisive_frames(importance, columns, footage.numbers)
-        boxes = [(MARGIN + place * (tile + _GAP), y + _TITLE, tile, tall) for place in range(len(chosen))]
-        _pictures(
-            axes, explanation, key, number, footage, dict(zip(chosen, boxes, strict=True)), colormap, alpha, peaks
-        )
-        curve = (MARGIN, y + _TITLE + tall + _STAMP, across, _CURVE)
-        _stamps(axes, footage, importance, dict(zip(chosen, boxes, strict=True)), curve)
+        broad = size[1] / look.dpi
+        boxes = {
+            frame: (look.margin + place * (tile + _GAP) + (tile - broad) / 2, y, broad, size[0] / look.dpi)
+            for place, frame in enumerate(chosen)
+        }
+        _pictures(axes, explanation, key, number, footage, boxes, size, look, legend)
+        y += size[0] / look.dpi
+        stamped = leading(look.small) + 0.2
+        curve = (look.margin, y + stamped, room, _CURVE * look.font_size / 8.5)
+        _stamps(axes, footage, importance, boxes, curve, look)
         _curve(axes, importance, chosen, curve)
-        _ends(axes, footage, curve)
-    return drawn
+        y = _ends(axes, footage, curve, look) + _BETWEEN
+    y = legend.draw(axes, look.margin, y - _BETWEEN, drawn.get_size_inches()[0] - look.margin)
+    return trim(drawn, y + (0.02 if look.width else look.margin))
 
 
-def _title(axes: Axes, explanation: Explanation, number: int, made: str, y: float, across: float) -> None:
-    target = explanation.targets[number]
+def _title(
+    axes: Axes, explanation: Explanation, key: MapKey, number: int, several: bool, look: Look, y: float, room: float
+) -> float:
+    """A target, its probability, and at the right how the map was made; returns where the title ends."""
+    target, size = explanation.targets[number], look.font_size
     known = explanation.probabilities
     probability = percent(None if known is None else float(known[number]))
-    room = int(across * 11) - len(made)
-    weight, color = ("bold", INK) if target.content else ("normal", SOFT)
-    name = axes.annotate(
-        short(target.label, max(6, room)), (MARGIN, y + 0.03), fontsize=9.5, weight=weight, color=color, va="top",
-        parse_math=False,
-    )  # fmt: skip
-    beside: dict[str, Any] = {"xycoords": name, "textcoords": "offset points", "va": "top", "parse_math": False}
-    axes.annotate(probability, (1, 1), (6, -1), fontsize=8, color=SOFT, **beside)
-    write(axes, MARGIN + across, y + 0.05, made, 7.5, color=SOFT, ha="right")
+    made = f"{look.name(key.method)} · {look.name(key.layer)}" if several else ""
+    base = y + size / 72
+    made = cut(made, look.small, room / 2)
+    if made:
+        write(axes, look.margin + room, base, made, look.small, color=SOFT, ha="right", va="baseline")
+    left = room - breadth(made, look.small) - breadth(probability, look.small) - 2 * _GAP
+    label = cut(look.name(target.label), size, left)
+    write(axes, look.margin, base, label, size, va="baseline", color=INK if target.content else SOFT)
+    x = look.margin + breadth(label, size) + _GAP
+    write(axes, x, base, probability, look.small, color=SOFT, va="baseline")
+    return y + leading(size) + 0.03
 
 
 def _pictures(
@@ -131,35 +153,32 @@ def _pictures(
     number: int,
     footage: Footage,
     boxes: dict[int, Box],
-    colormap: str | None,
-    alpha: float,
-    peaks: bool,
+    size: tuple[int, int],
+    look: Look,
+    legend: Legend,
 ) -> None:
-    high, wide = explanation.geometry.original
-    size = fit((high, wide), TILE_SIDE)
     heat = ClipHeat(explanation, number, key.layer, key.method, size=size)
-    pictures = zip(footage.frames(boxes, size), heat.frames(boxes), boxes.values(), strict=True)
-    for (_, picture), (_, shown), box in pictures:
-        put(axes, blend(picture, shown, colormap=colormap, alpha=alpha), box)
+    peak = explanation.peak(number, key.layer, key.method) if look.peaks and not heat.scale.note else None
+    pictures = zip(footage.frames(boxes, size), heat.frames(boxes), boxes.items(), strict=True)
+    for (_, picture), (_, shown), (frame, box) in pictures:
+        put(axes, blend(picture, shown, colormap=look.colormap, alpha=look.alpha), box)
+        ringed = peak is not None and peak[2] == frame
+        legend.saw(shown, ringed)
+        if peak is not None and ringed:
+            ring(axes, *point(peak, explanation.geometry.original, box), min(7.0, 3 + 3 * box[2]))
     if heat.scale.note:
-        plate(axes, next(iter(boxes.values())), heat.scale.note)
-        return
-    peak = explanation.peak(number, key.layer, key.method) if peaks else None
-    if peak is not None and peak[2] in boxes:
-        x, y, broad, tall = boxes[peak[2]]
-        ring(axes, x + (peak[0] + 0.5) / wide * broad, y + (peak[1] + 0.5) / high * tall)
+        plate(axes, next(iter(boxes.values())), heat.scale.note, 0.75 * look.font_size)
 
 
-def _stamps(axes: Axes, footage: Footage, importance: Tensor, boxes: dict[int, Box], curve: Box) -> None:
+def _stamps(axes: Axes, footage: Footage, importance: Tensor, boxes: dict[int, Box], curve: Box, look: Look) -> None:
     """When each frame is shown, the most important one's in bold, and a thin line to its place on the curve."""
     best = max(boxes, key=lambda frame: float(importance[frame].nan_to_num(-1.0)))
     for frame, (x, y, wide, tall) in boxes.items():
         middle, below = x + wide / 2, y + tall
         place, top = _point(importance, frame, curve)
-        axes.plot([middle, place], [below + 0.2, top], color=FAINT, lw=0.6, zorder=1)
+        axes.plot([middle, place], [below + 0.06 + leading(look.small), top], color=FAINT, lw=0.6, zorder=1)
         style = {"color": INK, "weight": "bold"} if frame == best else {"color": SOFT}
-        ground = {"facecolor": "white", "linewidth": 0, "pad": 1.5}
-        write(axes, middle, below + 0.045, footage.stamp(frame), 7.5, ha="center", bbox=ground, zorder=3, **style)
+        put_lines(axes, [footage.stamp(frame)], look.small, middle, below + 0.04, **style)
 
 
 def _curve(axes: Axes, importance: Tensor, chosen: Sequence[int], box: Box) -> None:
@@ -173,16 +192,18 @@ def _curve(axes: Axes, importance: Tensor, chosen: Sequence[int], box: Box) -> N
     points = np.array([_point(importance, frame, box) for frame in seen])
     axes.plot([points[0, 0], points[-1, 0]], [base, base], color=SOFT, lw=1.0, solid_capstyle="butt", zorder=2)
     axes.fill_between(points[:, 0], points[:, 1], base, color=_WARM, alpha=0.13, lw=0, zorder=1)
-    axes.plot(points[:, 0], points[:, 1], color=_WARM, lw=1.2, solid_joinstyle="round", zorder=2)
+    axes.plot(points[:, 0], points[:, 1], color=_WARM, lw=1.0, solid_joinstyle="round", zorder=2)
     for frame in chosen:
-        axes.plot(*_point(importance, frame, box), "o", ms=3.4, color=_WARM, mec="white", mew=0.6, zorder=4)
+        axes.plot(*_point(importance, frame, box), "o", ms=3.2, color=_WARM, mec="white", mew=0.6, zorder=4)
 
 
-def _ends(axes: Axes, footage: Footage, box: Box) -> None:
+def _ends(axes: Axes, footage: Footage, box: Box, look: Look) -> float:
+    """When the clip begins and ends; returns where that is written."""
     x, y, wide, tall = box
     first, last = footage.numbers[0], footage.numbers[-1]
-    write(axes, x, y + tall + 0.03, footage.stamp(first), 6.5, color=SOFT)
-    write(axes, x + wide, y + tall + 0.03, footage.stamp(last), 6.5, color=SOFT, ha="right")
+    end = put_lines(axes, [footage.stamp(first)], look.small, x, y + tall + 0.02, color=SOFT, ha="left")
+    put_lines(axes, [footage.stamp(last)], look.small, x + wide, y + tall + 0.02, color=SOFT, ha="right")
+    return end
 
 
 def _point(importance: Tensor, frame: int, box: Box) -> tuple[float, float]:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import math
-import warnings
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmexplain.errors import InputError
 from mmexplain.means import mean
 from mmexplain.render.clip_heat import frame_of
 from mmexplain.render.heat import heat
 from mmexplain.render.overlay import ALPHA, blend, photo_image
-from mmexplain.render.page import FAINT, INK, MARGIN, SOFT, page, plate, put, short, write
+from mmexplain.render.page import FAINT, INK, MARGIN, SOFT, page, plate, put, save_page, short, write
 from mmexplain.render.text import clean, percent
-from mmexplain.render.whole import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,16 +91,7 @@ def layers_figure(
 
 def save_layers_figure(report: LayersReport, path: str | Path, **options: Any) -> Path:
     """Write :func:`layers_figure` (with its options) to ``path``; the suffix chooses the format."""
-    path = Path(path)
-    drawn = layers_figure(report, **options)
-    kind = path.suffix.lower().removeprefix(".")
-    known = drawn.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise InputError(f"cannot write a figure as {path.suffix!r}; known: {', '.join(sorted(known))}")
-    with whole(path) as partial, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        drawn.savefig(partial, format=kind)
-    return path
+    return save_page(layers_figure(report, **options), Path(path))
 
 
 def layers_html(report: LayersReport) -> str:
@@ -111,9 +99,7 @@ def layers_html(report: LayersReport) -> str:
     from jinja2 import Environment, StrictUndefined
 
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        layers_figure(report).savefig(buffer, format="png")
+    layers_figure(report).savefig(buffer, format="png")
     text = resources.files("mmexplain.render").joinpath("layers.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["two"] = two

@@ -283,7 +283,7 @@ def test_only_our_own_clips_are_written_over(tmp_path: Path, suffix: str) -> Non
         Image.new("L", (8, 8)).save(out)
     with pytest.raises(InputError, match="not from mmexplain"):
         Destination(str(out), None, clip=True)
-    with pytest.raises(InputError, match=r"should end in .html, .png, .safetensors, or"):
+    with pytest.raises(InputError, match=r"should end in .html, .png, .pdf, .svg, .safetensors, or"):
         Destination(str(out), None)
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from mmexplain.errors import InputError, MethodError
 from mmexplain.render import figure, save_figure
-from mmexplain.render.figure import _arrange
 from mmexplain.targets import Target
 
 
@@ -22,26 +21,30 @@ def texts(drawn) -> list[str]:
 
 
 def test_each_word_stands_under_its_map(make) -> None:
-    drawn = figure(make(), methods=["gradcam"])
+    drawn = figure(make(), methods=["gradcam"], legend=False)
     shown = texts(drawn)
-    assert shown[0] == "a dog runs on the grass"
-    for word in ("a", "dog", "runs", "on", "the", "grass", "gradcam", "encoder.6", "90%"):
+    assert shown[:2] == ["a dog runs on the grass", "toy-captioner · gradcam at encoder.6"]
+    for word in ("a", "dog", "runs", "on", "the", "grass", "90%"):
         assert word in shown
     assert len(drawn.axes[0].images) == 7
 
 
 def test_methods_by_targets(make) -> None:
-    drawn = figure(make(pixels=True), targets=["dog", 5])
-    assert len(drawn.axes[0].images) == 3 * 3
+    drawn = figure(make(pixels=True), targets=["dog", 5], legend=False)
+    assert len(drawn.axes[0].images) == 1 + 3 * 2
     assert {"gradcam", "attention", "guided-backprop"} <= set(texts(drawn))
 
 
-def test_tiles_are_spread_evenly() -> None:
-    one = _arrange(list(range(8)), ["k"], 7)
-    assert [len(row) for row in one] == [5, 4]
-    two = _arrange(list(range(8)), ["k", "l"], 7)
-    assert [[key for key, _ in row] for row in two] == [["k"] * 5, ["l"] * 5] * 2
-    assert [number for _, number in two[0]] == [None, 0, 1, 2, 3]
+def test_tiles_are_spread_evenly(make) -> None:
+    eight = make("one two three four five six seven eight")
+
+    def rows(drawn) -> list[int]:
+        tops = [round(image.get_extent()[3], 3) for image in drawn.axes[0].images]
+        return [tops.count(top) for top in sorted(set(tops))]
+
+    assert rows(figure(eight, methods=["gradcam"], legend=False)) == [5, 4]
+    # A row of four maps for each of two methods, twice, and beside each two rows the photo, at half their height.
+    assert rows(figure(eight, legend=False)) == [4, 1, 4] * 2
 
 
 def test_it_is_written_as_png_and_pdf(make, tmp_path) -> None:

@@ -26,6 +26,7 @@ from mmexplain.tasks.classification.task import Classifier
 from mmexplain.units import Network, follow
 from tests.command_line import picture, save_mover
 from tests.models import ResidualNet, seeded
+from tests.render.page import Page
 
 
 def look(model: nn.Module, side: int = 64) -> Network:
@@ -496,7 +497,8 @@ def test_files(report: LayersReport, suffix: str, tmp_path: Path) -> None:
         assert record["neighbours_within_a_stage"] == pytest.approx(report.within)
     elif suffix == ".html":
         text = data.decode()
-        assert "&lt;dog&gt;" in text and "<dog>" not in text and "http" not in text
+        assert "&lt;dog&gt;" in text and "<dog>" not in text and "http" not in text.replace("http-equiv", "")
+        assert "default-src 'none'" in Page(text).of("meta")[1]["content"]
     elif suffix == ".png":
         assert data.startswith(b"\x89PNG")
     else:

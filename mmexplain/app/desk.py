@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
+
+from PIL import Image
 
 from mmexplain.app.asked import PLACES, Asked
 from mmexplain.app.shelf import Shelf
 from mmexplain.errors import InputError, MMExplainError
 from mmexplain.evaluate.randomisation import quick
 from mmexplain.explanation import Explanation
-from mmexplain.io import load_image
+from mmexplain.io import Photo, load_image
 from mmexplain.layer_analysis import layers_report
 from mmexplain.layer_report import LayersReport
 from mmexplain.video import open_video
 
 SECONDS = 300
 """Time after which a request is called off: a shared machine is for everybody."""
+
+MOST_PIXELS = 64_000_000
+"""Of a photo: more would take more memory than a request is given."""
 
 MOST_CAPTIONS = 5
 
@@ -73,7 +79,7 @@ class Desk:
             asked = asked.checked()
             step = self._watched(progress, stop)
             task = self.shelf.task(asked.verb, asked.model)
-            source: Any = open_video(asked.source) if asked.verb == "action" else load_image(asked.source)
+            source: Any = open_video(asked.source) if asked.verb == "action" else _photo(asked.source)
             places, told = asked.arguments()
             step(0, 1)
             explanation: Explanation = task.explain(source, *places, **told, progress=step)
@@ -94,7 +100,7 @@ class Desk:
             asked = replace(asked, text="", targets=(), versus=(), sanity=False).checked()
             step = self._watched(None, stop)
             task = self.shelf.task("caption", asked.model)
-            photo = load_image(asked.source)
+            photo = _photo(asked.source)
             if not hasattr(task, "alternatives"):
                 raise InputError(f"model {asked.model!r} tells one caption only")
             found = task.alternatives(photo, beam=max(1, min(count, MOST_CAPTIONS)))[:count]
@@ -125,7 +131,7 @@ class Desk:
             task = self.shelf.task(asked.verb, asked.model)
             told: dict[str, Any] = {"question": asked.text} if asked.verb == "vqa" else {}
             told |= {"caption": asked.text} if asked.verb == "caption" and asked.text else {}
-            photo = load_image(asked.source)
+            photo = _photo(asked.source)
             step(0, 1)
             targets: Sequence[str] | None = asked.targets or None
             layers = asked.layers or ("blocks" if blocks else None)
@@ -147,6 +153,20 @@ class Desk:
                 progress(done, total)
 
         return step
+
+
+def _photo(path: str) -> Photo:
+    """The photo, if it can be decoded in the memory that a request has; its header tells."""
+    with suppress(Image.UnidentifiedImageError, OSError, ValueError, SyntaxError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                pixels = image.width * image.height
+        except Image.DecompressionBombError:
+            pixels = MOST_PIXELS + 1
+        if pixels > MOST_PIXELS:
+            raise InputError(f"{path!r} has more than {MOST_PIXELS // 10**6} megapixels; make it smaller")
+    return load_image(path)
 
 
 @contextmanager

@@ -241,4 +241,5 @@ def _told(progress: Any) -> Callable[[int, int], None]:
 
 
 def _said(explanation: Explanation) -> str:
-    return f"{explanation.model}: {len(explanation)} maps in {explanation.seconds:.2f} s"
+    maps = len(explanation) * len(explanation.maps)
+    return f"{explanation.model}: {maps} map{'s' if maps > 1 else ''} in {explanation.seconds:.2f} s"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from mmexplain.app.changes import Change
 from mmexplain.app.desk import Alternative
-from mmexplain.render import notebook_html
+from mmexplain.explanation import Explanation
+from mmexplain.geometry import fit
+from mmexplain.render.encode import data_uri
 from mmexplain.render.text import clean, percent
+
+TILE = 180
+"""Longer side of a small map, pixels."""
 
 
 def framed(page: str, title: str) -> str:
@@ -59,12 +64,24 @@ def changed(rows: Sequence[Change], before: float | None, after: float | None) -
 def alternatives(found: Sequence[Alternative]) -> str:
     """Captions that the model considered, side by side, each with its words' maps."""
     columns = [
-        f'<section class="mm-beam" aria-label="{escape(clean(one.text))}">'
-        f'<p class="mm-note">{number}. log-probability per word {one.per_word:.2f}</p>'
-        f"{notebook_html(one.explanation)}</section>"
-        for number, one in enumerate(found, 1)
+        f'<section class="mm-beam"><h3><bdi>{escape(clean(one.text))}</bdi></h3>'
+        f'<p class="mm-note">log-probability per word {one.per_word:.2f}</p>'
+        f'<div class="mm-words">{"".join(_tiles(one.explanation))}</div></section>'
+        for one in found
     ]
     return f'<div class="mm-beams">{"".join(columns)}</div>'
+
+
+def _tiles(explanation: Explanation) -> Iterator[str]:
+    """The map of each word that is about something."""
+    size = fit(explanation.geometry.original, TILE)
+    for number, target in enumerate(explanation.targets):
+        if target.content:
+            uri = data_uri(explanation.overlay(number, size=size), "jpeg", quality=82)
+            name = escape(clean(target.label))
+            known = None if explanation.probabilities is None else float(explanation.probabilities[number])
+            told = f"{name} <span>{percent(known)}</span>"
+            yield f'<figure><img src="{uri}" alt=""><figcaption>{told}</figcaption></figure>'
 
 
 def _total(before: float, after: float) -> str:

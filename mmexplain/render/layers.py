@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import math
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmexplain.means import mean
+from mmexplain.render.assets import asset, environment, policy
 from mmexplain.render.clip_heat import frame_of
 from mmexplain.render.heat import heat
 from mmexplain.render.overlay import ALPHA, blend, photo_image
@@ -96,21 +96,24 @@ def save_layers_figure(report: LayersReport, path: str | Path, **options: Any) -
 
 def layers_html(report: LayersReport) -> str:
     """The figure and all numbers as one HTML file that needs no network."""
-    from jinja2 import Environment, StrictUndefined
-
     buffer = io.BytesIO()
     layers_figure(report).savefig(buffer, format="png")
-    text = resources.files("mmexplain.render").joinpath("layers.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["two"] = two
-    return environment.from_string(text).render(
-        title=_title(report),
-        model=report.explanation.model,
-        method=report.method,
-        labels=[clean(target.label) for target in report.explanation.targets],
-        layers=report.layers,
-        summary=report.summary(),
-        picture=base64.b64encode(buffer.getvalue()).decode("ascii"),
+    script = asset("embed.js")
+    return (
+        environment()
+        .get_template("layers.html.j2")
+        .render(
+            policy=policy(script),
+            script=script,
+            two=two,
+            title=_title(report),
+            model=report.explanation.model,
+            method=report.method,
+            labels=[clean(target.label) for target in report.explanation.targets],
+            layers=report.layers,
+            summary=report.summary(),
+            picture=base64.b64encode(buffer.getvalue()).decode("ascii"),
+        )
     )
 
 

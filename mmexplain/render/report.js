@@ -41,6 +41,7 @@
       box.querySelector(".ramp").style.background = kind === "signed" && ramp ? `${ramp}, #8b8b88` : "";
       box.querySelector(".low").textContent = ends[kind][0];
       box.querySelector(".high").textContent = ends[kind][1];
+      find(".palette").hidden = kind !== "evidence";
     }
 
     function show(t) {
@@ -148,12 +149,24 @@
     find(".peaks").addEventListener("change", (event) =>
       root.classList.toggle("no-peaks", !event.target.checked));
 
+    const current = () => `${target} ${key}`;
+    let told = "";
+
+    // Own listeners have run when an event comes up to the section.
+    function announce() {
+      if (current() !== told) tellParent("chosen", { explanation: data.id, target, key });
+      told = current();
+    }
+
     // Browsers restore form fields of a reloaded page: the fields follow the page, not the other way round.
     find(".peaks").checked = true;
     setKey(0);
     choose(data.first);
     if (clip) clip.start(() => { show(shown); paintStrip(); });
+    told = current();
+    ["click", "keydown", "change"].forEach((kind) => root.addEventListener(kind, announce));
   }
 
   document.querySelectorAll("article.explanation").forEach(start);
+  colours(TABLES);
 })();

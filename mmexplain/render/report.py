@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import json
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation
+from mmexplain.render.assets import asset, environment, policy
 from mmexplain.render.colors import DIVERGING, SEQUENTIAL, css_gradient
+from mmexplain.render.encode import TABLES, exchangeable
 from mmexplain.render.text import clean
 from mmexplain.render.view import view
 from mmexplain.render.whole import whole
-
-if TYPE_CHECKING:
-    from jinja2 import Template
-
 
 TITLES = {
     "caption": "Where the model looked, word by word",
@@ -28,7 +22,7 @@ TITLES = {
 }
 GENERAL = "Where the model looked"
 STYLES = ("report.css", "words.css", "player.css")
-SCRIPTS = ("words.js", "player.js", "report.js")
+SCRIPTS = ("embed.js", "colours.js", "words.js", "player.js", "report.js")
 
 
 def save_report(explanations: Sequence[Explanation], path: str | Path, title: str | None = None) -> Path:
@@ -61,36 +55,22 @@ def report_html(explanations: Sequence[Explanation], title: str | None = None) -
     if not explanations:
         raise InputError("a report needs at least one explanation")
     views = [view(explanation, place) for place, explanation in enumerate(explanations)]
-    script = "\n".join(_asset(name) for name in SCRIPTS)
-    return _template().render(
-        title=clean(title) if title else _title(explanations),
-        explanations=views,
-        style="\n".join(_asset(name) for name in STYLES),
-        script=script,
-        # The browser runs this script and no other, whatever a caption or a file name may hold.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        legends={"evidence": css_gradient(SEQUENTIAL, False), "signed": css_gradient(DIVERGING, True)},
+    tables = json.dumps([exchangeable(name) for name in TABLES])
+    script = "\n".join([*map(asset, SCRIPTS[:-1]), f"const TABLES = {tables};", asset(SCRIPTS[-1])])
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            title=clean(title) if title else _title(explanations),
+            explanations=views,
+            style="\n".join(map(asset, STYLES)),
+            script=script,
+            policy=policy(script),
+            legends={"evidence": css_gradient(SEQUENTIAL, False), "signed": css_gradient(DIVERGING, True)},
+        )
     )
 
 
 def _title(explanations: Sequence[Explanation]) -> str:
     tasks = {explanation.task for explanation in explanations}
     return TITLES.get(tasks.pop(), GENERAL) if len(tasks) == 1 else GENERAL
-
-
-def _asset(name: str) -> str:
-    return resources.files("mmexplain.render").joinpath(name).read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FunctionLoader(_asset),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")

@@ -8,7 +8,7 @@ import pytest
 
 from mmexplain.render import save_report
 from mmexplain.targets import Target
-from tests.render.chromium import quiet_page
+from tests.chromium import quiet_page
 
 
 @pytest.fixture

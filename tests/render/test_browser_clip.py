@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmexplain.render import save_report
-from tests.render.chromium import quiet_page
+from tests.chromium import quiet_page
 from tests.render.samples import GRID, HEIGHT, WIDTH, clip, question
 
 

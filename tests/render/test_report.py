@@ -14,6 +14,8 @@ import torch
 from mmexplain.errors import InputError
 from mmexplain.explanation import MapKey, Picture
 from mmexplain.render import notebook_html, report_html, save_report
+from mmexplain.render.colors import rgba_table
+from mmexplain.render.encode import STEPS, TABLES, exchangeable
 from mmexplain.targets import Target
 from tests.render.page import Page, decode
 
@@ -45,6 +47,21 @@ def test_pictures_lie_where_the_model_looked(make, geometry_name) -> None:
     peak = page.data()[0]["cells"][0][1]["peak"]
     assert peak == list(explanation.peak(1))
     assert abs(peak[0] - x) <= 2 and abs(peak[1] - y) <= 2
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_other_colours_are_other_letters_of_the_same_picture(make, name) -> None:
+    page = Page(report_html([make(keys=(("conv", "gradcam"), ("conv", "cam")), pixels=True)]))
+    own, other = exchangeable(TABLES[0])["letters"], exchangeable(name)["letters"]
+    for place, uri in page.images().items():
+        assert uri.count(own) == place.startswith("e0-0-"), "only maps of evidence have these colours"
+    uri = page.images()["e0-0-1"]
+    before, after = decode(uri), decode(uri.replace(own, other))
+    after.load()
+    assert np.array_equal(np.asarray(before), np.asarray(after)) and before.info == after.info
+    wanted = rgba_table(name, False)[np.linspace(0, 255, STEPS).round().astype(int)]
+    assert after.getpalette() == wanted[:, :3].ravel().tolist()
+    assert list(after.info["transparency"]) == wanted[:, 3].tolist()
 
 
 def test_the_unseen_is_hatched(make) -> None:

@@ -9,14 +9,16 @@ from typing import Any
 
 
 @contextmanager
-def quiet_page(browser: Any, path: Path, height: int) -> Iterator[Any]:
-    """A page of the file, 1280 pixels wide, that says nothing on the console, raises nothing and asks for nothing."""
-    opened = browser.new_page(viewport={"width": 1280, "height": height})
+def quiet_page(browser: Any, path: Path, height: int, width: int = 1280, **context: Any) -> Iterator[Any]:
+    """A page of the file that says nothing on the console, raises nothing and asks for nothing; ``context`` goes to
+    playwright (``color_scheme``, ``has_touch`` and so on)."""
+    around = browser.new_context(viewport={"width": width, "height": height}, **context)
+    opened = around.new_page()
     problems: list[str] = []
     opened.on("console", lambda message: problems.append(message.text))
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
     opened.goto(path.as_uri())
     yield opened
-    opened.close()
+    around.close()
     assert problems == []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -30,6 +32,7 @@ MOST_PIXELS = 64_000_000
 
 MOST_CAPTIONS = 5
 
+Made = TypeVar("Made")
 Progress = Callable[[int, int], None]
 
 
@@ -53,7 +56,8 @@ class Alternative:
 
 
 class Desk:
-    """Explains with the models of a shelf.
+    """Explains with the models of a shelf, one request after the other, all in one thread: two at once would take twice
+    the memory and be no faster, and torch keeps buffers for every thread that it ever ran in.
 
     Args:
         shelf: the models that may be asked.
@@ -63,6 +67,7 @@ class Desk:
     def __init__(self, shelf: Shelf, seconds: float = SECONDS) -> None:
         self.shelf = shelf
         self._seconds = seconds
+        self._worker = ThreadPoolExecutor(1, "mmexplain-desk")
 
     def explain(self, asked: Asked, progress: Progress | None = None, stop: Event | None = None) -> Explanation:
         """What was asked for.
@@ -75,6 +80,9 @@ class Desk:
         Raises:
             MMExplainError: in one line what cannot be done, and how to mend it; :class:`Stopped` if it was called off.
         """
+        return self._alone(lambda: self._explain(asked, progress, stop))
+
+    def _explain(self, asked: Asked, progress: Progress | None, stop: Event | None) -> Explanation:
         with _by_name(asked):
             asked = asked.checked()
             step = self._watched(progress, stop)
@@ -96,6 +104,9 @@ class Desk:
         Raises:
             MMExplainError: as :meth:`explain`; the model tells one caption only.
         """
+        return self._alone(lambda: self._alternatives(asked, count, stop))
+
+    def _alternatives(self, asked: Asked, count: int, stop: Event | None) -> list[Alternative]:
         with _by_name(asked):
             asked = replace(asked, text="", targets=(), versus=(), sanity=False).checked()
             step = self._watched(None, stop)
@@ -123,6 +134,9 @@ class Desk:
         Raises:
             MMExplainError: as :meth:`explain`; nothing is known of the model's stages.
         """
+        return self._alone(lambda: self._compare(asked, blocks, progress, stop))
+
+    def _compare(self, asked: Asked, blocks: bool, progress: Progress | None, stop: Event | None) -> LayersReport:
         with _by_name(asked):
             asked = asked.checked()
             if asked.verb == "action":
@@ -137,6 +151,10 @@ class Desk:
             layers = asked.layers or ("blocks" if blocks else None)
             report = layers_report(task, photo, targets, method=asked.methods[0], layers=layers, **told)
         return replace(report, explanation=_named(report.explanation, asked))
+
+    def _alone(self, work: Callable[[], Made]) -> Made:
+        """Do ``work`` in the one thread; what is known of the caller (Gradio's progress) is known there too."""
+        return self._worker.submit(copy_context().run, work).result()
 
     def _watched(self, progress: Progress | None, stop: Event | None) -> Progress:
         """``progress``, which calls the request off where it must end."""

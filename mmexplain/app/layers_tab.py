@@ -41,7 +41,7 @@ def layers(room: Room) -> None:
             method = gr.Dropdown(
                 [one.name for one in METHODS.values() if one.space == "layer"], value=DEFAULT_METHOD, label="Method"
             )
-            panel.buttons("Compare layers")
+            panel.buttons("Compare")
         with gr.Column(scale=5, min_width=320):
             panel.answer(FILES)
 
@@ -50,7 +50,7 @@ def layers(room: Room) -> None:
         asked = Asked(verb, source or "", name, (how,), (), said, tuple((named or "").split(","))).checked()
         report = room.desk.layers(asked, every, told, stop)
         return {
-            panel.status: pieces.note("; ".join(report.summary())),
+            panel.status: pieces.note(f"{report.explanation.model}: {report.method} at {len(report.layers)} layers"),
             panel.view: pieces.framed(_page(report), "Maps layer by layer"),
             panel.python: _python(asked, every),
             panel.command: _command(asked, every),

@@ -43,8 +43,21 @@ def build(room: Room) -> gr.Blocks:
 def theme() -> gr.themes.Base:
     """Gradio's plain theme with the machine's own fonts: nothing is fetched from anywhere."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Arial", "sans-serif"]
-    return gr.themes.Default(
+    plain = gr.themes.Default(
         primary_hue="blue", neutral_hue="stone", font=fonts, font_mono=["ui-monospace", "monospace"]
+    )
+    # Gradio's own greys and blue are too faint to be read by everybody.
+    return plain.set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_600",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
     )
 
 

@@ -115,16 +115,18 @@ class Panel:
             self.stop = gr.Button("Stop", scale=1)
 
     def answer(self, suffixes: Sequence[str]) -> None:
-        """The answer, files to take home, and the code that asks the same."""
+        """The answer, what a tab adds to it, files to take home, and the code that asks the same."""
         self.status = gr.HTML(pieces.note(self._begin()))
-        self.view = gr.HTML(elem_classes="mm-holder")
+        self.view = gr.HTML()
+        self.more = gr.HTML()
         with gr.Row():
             self.files = {
                 suffix: gr.DownloadButton(_NAMES[suffix], size="sm", interactive=False) for suffix in suffixes
             }
         with gr.Accordion("The same in Python, or on the command line", open=False):
-            self.python = gr.Code(language="python", label="Python", interactive=False, lines=3)
-            self.command = gr.Code(language="shell", label="Command line", interactive=False, lines=1)
+            code: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "elem_classes": "mm-code"}
+            self.python = gr.Textbox(label="Python", lines=4, max_lines=20, **code)
+            self.command = gr.Textbox(label="Command line", lines=1, max_lines=4, **code)
         self.kept = gr.State(None, time_to_live=3600)
 
     # -- events -----------------------------------------------------------------------------------------------------

@@ -37,7 +37,6 @@ def captions(room: Room) -> None:
             panel.settings()
         with gr.Column(scale=5, min_width=320):
             panel.answer(PHOTO_FILES)
-            difference = gr.HTML()
             with gr.Accordion("Other captions that the model considered", open=False):
                 with gr.Row():
                     count = gr.Slider(2, MOST_CAPTIONS, value=3, step=1, label="How many")
@@ -56,9 +55,9 @@ def captions(room: Room) -> None:
         if before is not None and before.words != explanation.words and _same_photo(before, explanation):
             rows = changes(before, explanation)
             told = pieces.changed(rows, log_probability(before), log_probability(explanation))
-        return {difference: told, caption: explanation.text}
+        return {panel.more: told, caption: explanation.text}
 
-    more: dict[str, Any] = {"answered": answered, "outputs": [difference, caption]}
+    more: dict[str, Any] = {"answered": answered, "outputs": [panel.more, caption]}
     panel.asks([panel.go.click, caption.submit, word.submit, other.submit], ask, [caption, word, other], **more)
     # A new photo has a new caption.
     panel.asks([panel.source.change], speak, [], **more)

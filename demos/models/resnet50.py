@@ -1,12 +1,9 @@
-"""A ResNet-50 with the ImageNet weights of Keras in torchvision's architecture, and small figures for notebooks."""
+"""A ResNet-50 with the ImageNet weights of Keras in torchvision's architecture."""
 
 from __future__ import annotations
 
-import io
-import os
 from pathlib import Path
 
-from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import resnet50
@@ -16,14 +13,6 @@ from mmexplain.tasks.classification.labels import imagenet
 from mmexplain.tasks.classification.task import Classifier
 
 FILE = "resnet50/resnet50_keras_v1_rgb_fp16.safetensors"
-
-
-def folder(variable: str) -> Path:
-    """The folder that an environment variable names."""
-    name = os.environ.get(variable)
-    if not name or not Path(name).is_dir():
-        raise SystemExit(f"{variable} must name a folder; it is {name!r}")
-    return Path(name)
 
 
 def load(weights: Path) -> Classifier:
@@ -43,16 +32,3 @@ def load(weights: Path) -> Classifier:
     mean = tuple(colour / 255 for colour in (123.68, 116.779, 103.939))
     preprocess = Preprocess(resize=(224, 224), mean=mean, std=(1 / 255,) * 3)
     return Classifier(model.eval(), preprocess, imagenet(), model_id="ResNet-50 (Keras)")
-
-
-class Jpeg:
-    """A matplotlib figure as a notebook shows it, in a moderate number of bytes."""
-
-    def __init__(self, figure, dpi=80):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi)
-        self.data = io.BytesIO()
-        Image.open(buffer).convert("RGB").save(self.data, "JPEG", quality=82, optimize=True)
-
-    def _repr_jpeg_(self):
-        return self.data.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from html import escape
+from pathlib import Path
 
 from mmexplain.explanation import Explanation
 from mmexplain.geometry import fit
@@ -37,7 +38,7 @@ def notebook_html(explanation: Explanation, layer: str | None = None, method: st
     Raises:
         LayerError, MethodError: no such map was made.
     """
-    heading = escape(clean(explanation.text or explanation.picture.source or explanation.task))
+    heading = escape(clean(explanation.text or Path(explanation.picture.source or "").name or explanation.task))
     size = fit(explanation.geometry.original, SIDE)
     clip = explanation.geometry.frames is not None
     tiles = [] if clip else [_tile(data_uri(photo_image(explanation, size), "jpeg", quality=82), "photo", "", True)]
@@ -90,10 +91,12 @@ def _bars(svg: str) -> str:
 
 
 def _question(explanation: Explanation, number: int) -> str:
-    """The words of a question, marked by what each added to one answer; nothing for other explanations."""
+    """The words of a question, marked by what each added to one answer, by the method that
+    :meth:`~mmexplain.explanation.Explanation.words_read` takes; nothing for other explanations."""
     if not explanation.text_maps or explanation.task != "vqa":
         return ""
-    shares = text_view(explanation)[0]["parts"][number]["shares"]
+    adding = [place for place, method in enumerate(explanation.text_maps) if method in explanation.text_errors]
+    shares = text_view(explanation)[adding[0] if adding else 0]["parts"][number]["shares"]
     marked = []
     for word, share in zip(explanation.words, shares, strict=True):
         colour = "240,135,20" if (share or 0) > 0 else "92,92,235"

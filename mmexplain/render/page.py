@@ -96,7 +96,8 @@ class Look:
 
 
 def page(width: float, height: float, dpi: float = 150) -> tuple[Figure, Axes]:
-    """A figure in no list of pyplot's; its one pair of axes measures inches from the upper left corner."""
+    """A figure in no list of pyplot's, which notebooks show all the same; its one pair of axes measures inches from the
+    upper left corner."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from mmexplain.render.printed import Printed

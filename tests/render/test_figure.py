@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,7 @@ from PIL import Image
 
 from mmexplain.errors import InputError, MethodError
 from mmexplain.render import figure, save_figure
+from mmexplain.render.printed import SHOWN_DPI
 from mmexplain.targets import Target
 
 
@@ -86,3 +88,11 @@ def test_bad_input_is_one_line(make, tmp_path) -> None:
 def test_pyplot_is_left_alone() -> None:
     code = "import sys, mmexplain.render; assert not {'matplotlib', 'jinja2'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_notebook_shows_it_without_pyplot(make) -> None:
+    drawn = figure(make(), methods=["gradcam"])
+    width, height = drawn.get_size_inches()
+    with Image.open(io.BytesIO(drawn._repr_jpeg_())) as shown:
+        assert shown.format == "JPEG"
+        assert shown.size == pytest.approx((SHOWN_DPI * width, SHOWN_DPI * height), abs=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any, TypeVar
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mmexplain.app.asked import PLACES, Asked
 from mmexplain.app.shelf import Shelf
@@ -175,7 +175,7 @@ class Desk:
 
 def _photo(path: str) -> Photo:
     """The photo, if it can be decoded in the memory that a request has; its header tells."""
-    with suppress(Image.UnidentifiedImageError, OSError, ValueError, SyntaxError), warnings.catch_warnings():
+    with suppress(UnidentifiedImageError, OSError, ValueError, SyntaxError), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as image:

@@ -52,8 +52,7 @@ def layers(room: Room) -> None:
         return {
             panel.status: pieces.note(f"{report.explanation.model}: {report.method} at {len(report.layers)} layers"),
             panel.view: pieces.framed(_page(report), "Maps layer by layer"),
-            panel.python: _python(asked, every),
-            panel.command: _command(asked, every),
+            panel.code: pieces.code(_python(asked, every), _command(asked, every)),
             **_files(panel, report),
         }
 
@@ -76,7 +75,7 @@ def layers(room: Room) -> None:
         [panel.go.click, text.submit, targets.submit],
         handle,
         [panel.source, model, text, targets, blocks, method],
-        [panel.status, panel.view, panel.python, panel.command, *panel.files.values()],
+        [panel.status, panel.view, panel.code, *panel.files.values()],
         show_progress_on=panel.view,
         **QUEUE,
     )

@@ -123,10 +123,7 @@ class Panel:
             self.files = {
                 suffix: gr.DownloadButton(_NAMES[suffix], size="sm", interactive=False) for suffix in suffixes
             }
-        with gr.Accordion("The same in Python, or on the command line", open=False):
-            code: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "elem_classes": "mm-code"}
-            self.python = gr.Textbox(label="Python", lines=4, max_lines=20, **code)
-            self.command = gr.Textbox(label="Command line", lines=1, max_lines=4, **code)
+        self.code = gr.HTML()
         self.kept = gr.State(None, time_to_live=3600)
 
     # -- events -----------------------------------------------------------------------------------------------------
@@ -142,7 +139,7 @@ class Panel:
         """
         answered: Callable[[Explanation, Explanation | None], Updates] | None = also.get("answered")
         common = [self.source, self.model, self.methods, self.layers, self.sanity]
-        shown = [self.status, self.view, self.python, self.command, self.kept, *self.files.values()]
+        shown = [self.status, self.view, self.code, self.kept, *self.files.values()]
 
         # Gradio looks at these two by their place; what it cannot name comes behind them.
         def handle(request: gr.Request, progress: Any = gr.Progress(), kept: Any = None, *values: Any) -> Updates:  # noqa: B008
@@ -160,6 +157,7 @@ class Panel:
             [self.kept, *common, *inputs],
             [*shown, *also.get("outputs", ())],
             show_progress_on=self.view,
+            trigger_mode="always_last",  # a slider that is drawn asks many times: the last one counts
             **QUEUE,
         )
         for suffix in [suffix for suffix in self.files if suffix in (".png", ".mp4")]:
@@ -200,8 +198,7 @@ class Panel:
         return {
             self.status: pieces.note(_said(explanation)),
             self.view: pieces.framed(page, "Where the model looked"),
-            self.python: asked.python(),
-            self.command: asked.command(),
+            self.code: pieces.code(asked.python(), asked.command()),
             self.kept: str(kept),
             **{
                 button: gr.DownloadButton(

@@ -34,6 +34,16 @@ def note(text: str) -> str:
     return f'<p class="mm-note" role="status">{escape(clean(text))}</p>'
 
 
+def code(python: str, command: str) -> str:
+    """The code that asks the same, to be copied."""
+    parts = [
+        f'<div class="mm-code"><b>{name}</b> <button type="button" class="mm-copy">Copy as {name}</button>'
+        f'<pre tabindex="0" role="region" aria-label="{name}">{escape(text)}</pre></div>'
+        for name, text in (("Python", python), ("command line", command))
+    ]
+    return f"<details><summary>The same in Python, or on the command line</summary>{''.join(parts)}</details>"
+
+
 def changed(rows: Sequence[Change], before: float | None, after: float | None) -> str:
     """Two captions side by side, with what the change of one word did to the others.
 

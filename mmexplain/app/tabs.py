@@ -37,11 +37,12 @@ def captions(room: Room) -> None:
             panel.settings()
         with gr.Column(scale=5, min_width=320):
             panel.answer(PHOTO_FILES)
-            with gr.Accordion("Other captions that the model considered", open=False):
-                with gr.Row():
-                    count = gr.Slider(2, MOST_CAPTIONS, value=3, step=1, label="How many")
-                    compare = gr.Button("Show them side by side")
-                beams = gr.HTML()
+            with gr.Row(equal_height=True):
+                count = gr.Slider(
+                    2, MOST_CAPTIONS, value=3, step=1, label="Captions that the model considered", scale=2
+                )
+                compare = gr.Button("Show them side by side", scale=1)
+            beams = gr.HTML()
 
     def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: str) -> Asked:
         text, one, against = said
@@ -110,7 +111,7 @@ def questions(room: Room) -> None:
         pair = _pair(first, second, part)
         return Asked("vqa", source or "", model, methods, layers, text, named, pair, sanity=sanity)
 
-    triggers = [panel.go.click, question.submit, answers.input, one.submit, other.submit, weight.release]
+    triggers = [panel.go.click, question.submit, answers.change, one.submit, other.submit, weight.change]
     panel.asks(triggers, ask, [question, answers, one, other, weight])
     panel.model.change(lambda model: gr.Dropdown(_answers(room, model)), panel.model, answers, **QUEUE)
 
@@ -142,7 +143,7 @@ def outcomes(room: Room, verb: str, noun: str) -> None:
         names = tuple((listed or "").split(","))
         return Asked(verb, source or "", model, methods, layers, "", names, _pair(first, second, part), sanity=sanity)
 
-    triggers = [panel.go.click, panel.source.change, targets.submit, one.submit, other.submit, weight.release]
+    triggers = [panel.go.click, panel.source.change, targets.submit, one.submit, other.submit, weight.change]
     panel.asks(triggers, ask, [targets, one, other, weight])
 
 

@@ -72,8 +72,9 @@ def test_it_has_no_edges_of_its_own(page, sort) -> None:
     inside = page.frames[1]
     assert not any(one.is_visible() for one in inside.locator("footer.page").all())
     ground = "e => getComputedStyle(e).backgroundColor"
-    for part in ["html", "body", *([".explanation"] if sort != "layers" else [])]:
-        assert inside.locator(part).evaluate(ground) == "rgba(0, 0, 0, 0)"
+    assert inside.locator("html").evaluate(ground) in ("rgb(255, 255, 255)", "rgb(27, 30, 34)"), "whatever is around it"
+    if sort != "layers":
+        assert inside.locator(".explanation").first.evaluate(ground) == "rgba(0, 0, 0, 0)"
     box = inside.locator("h2, .made").first.evaluate("e => e.getBoundingClientRect().x")
     assert box <= 8
     assert violations(inside) == []

@@ -56,8 +56,6 @@ def theme() -> gr.themes.Base:
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_300",
         block_label_text_color="*neutral_600",
-        color_accent="*primary_700",
-        color_accent_soft_dark="*primary_800",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
     )

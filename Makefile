@@ -1,11 +1,12 @@
 # Each target sets up what it needs on a fresh machine and is quick when repeated.
-#   make demo    a report on real photos, in demo-report/
-#   make app     the app in your browser, with the bundled models and sample photos
-#   make test    the tests
+#   make demo       a report on real photos, in demo-report/
+#   make app        the app in your browser, with the bundled models and sample photos
+#   make test       the tests
 #   make notebooks  runs the notebooks in demos/ again and stores their outputs
-#   make docs    the API reference, in docs/build/html/
-#   make lint    linter and formatter (style), type checker (types)
-#   make clean   removes everything that the others made
+#   make docs       the API reference, in docs/build/html/
+#   make pictures   the README's pictures, in docs/pictures/ (needs Chromium)
+#   make lint       linter and formatter (style), type checker (types)
+#   make clean      removes everything that the others made
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?= -n 2
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo app test notebooks docs lint style types clean
+.PHONY: demo app test notebooks docs pictures lint style types clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.demo
@@ -31,6 +32,10 @@ notebooks: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/build/html
+
+pictures: $(VENV)/.test
+	$(BIN)/mmexplain models pull i3d-kinetics400
+	$(BIN)/python docs/pictures.py
 
 lint: style types
 

@@ -1,4 +1,4 @@
-"""What works for which family of transformers models: tried on tiny checkpoints, and written as the README's table.
+"""What works for which family of transformers models: tried on tiny checkpoints, written as a table for the docs.
 
 python -m tests.tasks.huggingface.families    # prints the table
 """

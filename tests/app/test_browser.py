@@ -51,7 +51,7 @@ class Visitor:
         self.click(self.here.get_by_role("button", name=name, exact=True))
 
     def click(self, wanted: Any) -> None:
-        """Where a sandboxed frame runs in a process of its own, a click right after scrolling may go to where it was."""
+        """Click after a pause: a sandboxed frame is a process of its own, and takes clicks for where it was."""
         wanted.scroll_into_view_if_needed()
         self.page.wait_for_timeout(400)
         wanted.click()

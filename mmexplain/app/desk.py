@@ -152,6 +152,13 @@ class Desk:
             report = layers_report(task, photo, targets, method=asked.methods[0], layers=layers, **told)
         return replace(report, explanation=_named(report.explanation, asked))
 
+    def layers_of(self, verb: str, model: str) -> list[str]:
+        """Layers of a model to choose from; none of one that cannot be loaded, or whose weights are not here yet."""
+        try:
+            return self._alone(lambda: self.shelf.layers(verb, model))
+        except MMExplainError:
+            return []
+
     def _alone(self, work: Callable[[], Made]) -> Made:
         """Do ``work`` in the one thread; what is known of the caller (Gradio's progress) is known there too."""
         return self._worker.submit(copy_context().run, work).result()

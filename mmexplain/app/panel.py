@@ -83,7 +83,7 @@ class Panel:
     def settings(self, several: bool = True) -> None:
         """Model, methods, layers, and whether to check them."""
         names = self.room.desk.shelf.names(self.verb)
-        with gr.Accordion("Model, method, layer", open=False):
+        with gr.Accordion("Model, method, layer", open=False) as settings:
             self.model = gr.Dropdown(names, value=names[0], label="Model", interactive=len(names) > 1)
             self.methods = gr.Dropdown(
                 [(f"{one.name}: {one.summary}", one.name) for one in METHODS.values()],
@@ -106,7 +106,10 @@ class Panel:
                 info="Tells whether the map depends on what the model learned; takes about four times as long.",
                 visible=several,
             )
-        gr.on([self.model.change], self._layers, self.model, self.layers, **FILES)
+        # Only who looks at the layers needs the model to be loaded for it.
+        gr.on(
+            [settings.expand, self.model.change], self._layers, self.model, self.layers, show_progress="hidden", **FILES
+        )
 
     def buttons(self, label: str = "Explain") -> None:
         """To begin, and to call off."""
@@ -217,10 +220,7 @@ class Panel:
         )
 
     def _layers(self, model: str) -> Any:
-        try:
-            return gr.Dropdown(choices=self.room.desk.shelf.layers(self.verb, model), value=[])
-        except MMExplainError:
-            return gr.Dropdown(choices=[], value=[])
+        return gr.Dropdown(choices=self.room.desk.layers_of(self.verb, model))
 
     def _begin(self) -> str:
         return f"Upload a {'clip' if self.clip else 'photo'}, or take a sample."

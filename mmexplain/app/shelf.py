@@ -75,7 +75,10 @@ class Shelf:
             return self._loaded[verb, model]
 
     def layers(self, verb: str, model: str) -> list[str]:
-        """Layers of a model to choose from: its blocks, and the one that is explained by default."""
+        """Layers of a model to choose from: its blocks, and the one that is explained by default. None before weights
+        that do not come with the package have been fetched for an answer."""
+        if model in PULLED and (verb, model) not in self._loaded:
+            return []
         if (verb, model) not in self._layers:
             self._layers[verb, model] = blocks_of(self.task(verb, model))
         return self._layers[verb, model]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import webbrowser
@@ -46,6 +47,8 @@ def app(host: str, port: int | None, models: tuple[str, ...], device: str, share
     Only this machine can reach it, unless --host says otherwise. Uploads are deleted after an hour, and when it ends
     (Ctrl-C).
     """
+    # A service manager ends it as Ctrl-C does, and uploads go in either case.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with working("loading the models"):
         from mmexplain.app.server import running
 

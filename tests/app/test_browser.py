@@ -239,10 +239,14 @@ def test_classes_with_several_methods_and_a_check(visit: Any) -> None:
     methods = someone.box("Methods")
     methods.fill("layercam")
     methods.press("Enter")
+    layers = someone.box("Layers")
+    layers.fill("blocks.4")
+    someone.here.get_by_role("option", name="blocks.4.2").click()
     someone.box("Compare with random weights").check()
     someone.upload(PHOTO)
     someone.answered("bull mastiff")
     assert someone.report.locator(".compare button").count() == 2
+    assert "blocks.4.2" in someone.report.locator(".says").first.inner_text()
     assert someone.report.locator(".sanity p[data-verdict]").count() == 2
     someone.report.get_by_label("Colours").select_option("viridis")
 

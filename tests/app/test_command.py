@@ -1,0 +1,78 @@
+"""``mmexplain app``: its address, its end, and what it says where it cannot start."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmexplain.app.results import Results, stem
+from tests.app.conftest import PATIENCE, started
+from tests.command_line import run
+from tests.render.conftest import build
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        process, _ = started("--port", str(holder.getsockname()[1]), folder=tmp_path)
+        assert process.wait(PATIENCE) == 2
+    lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mmexplain: cannot listen at 127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--model", "show-and-tel"), "unknown model 'show-and-tel'; closest: 'show-and-tell'"),
+        (("--model", "vqa=show-and-tell"), "'show-and-tell' is a model for captioning"),
+        (("--device", "cuda:99"), "cuda:99"),
+        (("--port", "0"), "0 is not in the range"),
+    ],
+)
+def test_what_cannot_be_served(options: tuple[str, ...], problem: str) -> None:
+    done = run("app", *options)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("mmexplain: ") and done.stderr.count("\n") == 1
+    assert problem in done.stderr
+
+
+def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    done = run("app")
+    assert done.exit_code == 2
+    assert done.stderr == "mmexplain: the app needs Gradio: pip install 'mmexplain[app]'\n"
+
+
+def test_results_are_deleted_in_time() -> None:
+    results = Results(kept=0.0)
+    explanation = build("a dog")
+    first = results.folder()
+    kept = results.keep(explanation, first, ".safetensors")
+    found = results.load(str(kept))
+    assert found is not None and found.text == "a dog"
+    second = results.folder()
+    assert not first.exists() and second.exists()
+    assert results.load(str(kept)) is None and results.load(None) is None
+    root = results.root
+    del results
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("photo.jpg", "photo.mmexplain"),
+        ("../../etc/passwd", "passwd.mmexplain"),
+        ("a b<c>.png", "a-b-c.mmexplain"),
+        ("…", "caption.mmexplain"),
+        (None, "caption.mmexplain"),
+    ],
+)
+def test_names_of_files(source: str | None, expected: str) -> None:
+    explanation = build("a dog")
+    object.__setattr__(explanation.picture, "source", source)
+    assert stem(explanation) == expected

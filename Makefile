@@ -31,7 +31,7 @@ notebooks: $(VENV)/.test
 	$(BIN)/python -m tests.notebooks
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/build/html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/build/html
 
 pictures: $(VENV)/.test
 	$(BIN)/mmexplain models pull i3d-kinetics400

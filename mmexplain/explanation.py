@@ -114,6 +114,11 @@ class Explanation:
         """Methods that have maps, in the order they were asked for."""
         return list(dict.fromkeys(key.method for key in self.maps))
 
+    @property
+    def text_methods(self) -> list[str]:
+        """Methods that told what words added; first those whose parts are to add up, which are shown by default."""
+        return sorted(self.text_maps, key=lambda name: name not in self.text_errors)
+
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -264,7 +269,7 @@ class Explanation:
         """
         if not self.text_maps:
             raise MethodError("the words that the model read were not explained; name a text method, as text='all'")
-        name = method or next((name for name in self.text_maps if name in self.text_errors), next(iter(self.text_maps)))
+        name = method or self.text_methods[0]
         if name not in self.text_maps:
             raise MethodError(f"the words were not explained by {name!r}; there are: {', '.join(self.text_maps)}")
         return self.text_maps[name][self.find(target)]

@@ -29,7 +29,19 @@ from tests.command_line import (
 pytest_plugins = ["tests.command_line_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
-VERBS = ("caption", "vqa", "classify", "action", "layers-report", "evaluate", "methods", "models", "layers", "demo")
+VERBS = (
+    "app",
+    "caption",
+    "vqa",
+    "classify",
+    "action",
+    "layers-report",
+    "evaluate",
+    "methods",
+    "models",
+    "layers",
+    "demo",
+)
 
 
 # -- help -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -27,11 +28,14 @@ def endpoints(room: Room) -> None:
     with its record and its report. Bad input ends in an error with one line that says how to mend it.
     """
 
-    def answered(asked: Asked) -> Answer:
-        explanation = _safely(lambda: room.desk.explain(asked))
-        folder = room.results.folder()
-        files = [room.results.keep(explanation, folder, suffix) for suffix in (".html", ".safetensors")]
-        return _finite(_record(explanation)), *(FileData(path=str(file)) for file in files)
+    def answered(*told: Any) -> Answer:
+        def work() -> Answer:
+            explanation = room.desk.explain(_asked(room, *told))
+            folder = room.results.folder()
+            report, maps = (room.results.keep(explanation, folder, suffix) for suffix in (".html", ".safetensors"))
+            return _finite(_record(explanation)), FileData(path=str(report)), FileData(path=str(maps))
+
+        return _safely(work)
 
     def caption(
         photo: FileData,
@@ -44,7 +48,7 @@ def endpoints(room: Room) -> None:
         sanity: bool = False,
     ) -> Answer:
         """A map for every word of the model's own caption, or of the one that is given."""
-        return answered(_asked(room, "caption", photo, model, methods, layers, sanity, caption, words, versus))
+        return answered("caption", photo, model, methods, layers, sanity, caption, words, versus)
 
     def vqa(
         photo: FileData,
@@ -59,9 +63,7 @@ def endpoints(room: Room) -> None:
         sanity: bool = False,
     ) -> Answer:
         """A map for the model's own answer, and for those that it is made to consider."""
-        return answered(
-            _asked(room, "vqa", photo, model, methods, layers, sanity, question, answers, versus, weight, top)
-        )
+        return answered("vqa", photo, model, methods, layers, sanity, question, answers, versus, weight, top)
 
     def classify(
         photo: FileData,
@@ -75,9 +77,7 @@ def endpoints(room: Room) -> None:
         sanity: bool = False,
     ) -> Answer:
         """A map for the likeliest classes, or for those that are named."""
-        return answered(
-            _asked(room, "classify", photo, model, methods, layers, sanity, "", targets, versus, weight, top)
-        )
+        return answered("classify", photo, model, methods, layers, sanity, "", targets, versus, weight, top)
 
     def action(
         clip: FileData,
@@ -91,7 +91,7 @@ def endpoints(room: Room) -> None:
         sanity: bool = False,
     ) -> Answer:
         """A map over space and time for the likeliest actions, or for those that are named."""
-        return answered(_asked(room, "action", clip, model, methods, layers, sanity, "", targets, versus, weight, top))
+        return answered("action", clip, model, methods, layers, sanity, "", targets, versus, weight, top)
 
     def layers(
         photo: FileData,
@@ -130,43 +130,59 @@ def _asked(
     weight: float = 1.0,
     top: int | None = None,
 ) -> Asked:
-    """What a program asked, whose values may be anything."""
+    """What a program asked, whose values may be anything.
 
-    def work() -> Asked:
-        path = uploaded(source.get("path") if isinstance(source, dict) else getattr(source, "path", None))
-        names = room.desk.shelf.names(verb)
-        return Asked(
-            verb,
-            path,
-            model or names[0],
-            tuple(methods),
-            tuple(layers),
-            text,
-            tuple(targets),
-            tuple(_pair(pair, weight) for pair in versus),
-            top,
-            bool(sanity),
-        )
+    Raises:
+        InputError: a value that is not what it should be.
+    """
+    path = uploaded(source.get("path") if isinstance(source, dict) else getattr(source, "path", None))
+    for name, value, kind, noun in (
+        ("model", model, str, "a text"),
+        ("text", text, str, "a text"),
+        ("sanity", sanity, bool, "true or false"),
+        ("weight", weight, int | float, "a number"),
+        ("top", top, int | None, "a whole number"),
+    ):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise InputError(f"{name} is {noun}, not {value!r:.80}")
+    pairs = versus if isinstance(versus, list) else [versus]
+    if not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in pairs
+    ):
+        raise InputError(f"versus is a list of pairs of names, such as [['dog', 'cat']]; got {versus!r:.80}")
+    return Asked(
+        verb,
+        path,
+        model or room.desk.shelf.names(verb)[0],
+        _names("methods", methods),
+        _names("layers", layers),
+        text,
+        _names("targets", targets),
+        tuple((one, other) for one, other in pairs),
+        float(weight),
+        top,
+        sanity,
+    )
 
-    return _safely(work)
 
-
-def _pair(pair: Any, weight: float) -> tuple[str, str, float]:
-    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(name, str) for name in pair):
-        raise InputError(f"versus is a list of pairs of names, such as [['dog', 'cat']]; got {pair!r:.80}")
-    return pair[0], pair[1], float(weight)
+def _names(what: str, value: Any) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise InputError(f"{what} is a list of names, not {value!r:.80}")
+    return tuple(listed)
 
 
 def _safely(work: Callable[[], Made]) -> Made:
-    """Run ``work``; what people can mend reaches the caller as one line."""
+    """Run ``work``; what people can mend reaches the caller as one line, and nothing else does."""
     try:
         return work()
-    except gr.Error:
-        raise
     except MMExplainError as error:
         raise gr.Error(str(error), print_exception=False) from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise gr.Error(f"the request does not fit: {error}") from error
+    except MemoryError:
+        raise gr.Error("out of memory: take a smaller photo, or fewer methods and targets") from None
+    except Exception:
+        logging.getLogger(__name__).exception("a request to the app's API failed")
+        raise gr.Error("this went wrong inside mmexplain; the server's log says where", print_exception=False) from None
 
 
 def _record(explanation: Explanation) -> dict[str, Any]:

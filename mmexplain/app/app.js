@@ -31,10 +31,16 @@ addEventListener("click", async ({ target }) => {
   if (!copy) return;
   try {
     await navigator.clipboard.writeText(copy.parentElement.querySelector("pre").textContent);
-    copy.textContent = "copied";
+    told(copy, "copied");
   } catch {
     // Browsers give the clipboard to https and to this machine alone: the text is marked for Ctrl-C instead.
     getSelection().selectAllChildren(copy.parentElement.querySelector("pre"));
-    copy.textContent = "marked: press Ctrl-C";
+    told(copy, "marked: press Ctrl-C");
   }
 });
+
+function told(button, what) {
+  button.dataset.name ??= button.textContent;
+  button.textContent = what;
+  setTimeout(() => { button.textContent = button.dataset.name; }, 2000);
+}

@@ -35,6 +35,10 @@ _TEXT_METHODS: dict[str, str] = {"caption": "gradient-x-embedding", "vqa": "all"
 """How the words that the model reads are explained, as on the command line."""
 
 
+class Missing(InputError):
+    """Something that was not told yet."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A photo or a clip, and what is to be explained of it.
@@ -47,9 +51,11 @@ class Asked:
         layers: dotted names or globs; none for the model's own.
         text: the caption to be scored (empty: the model speaks), or the question.
         targets: answers, classes or actions besides the likeliest (VQA) or in their place; words of the caption.
-        versus: contrasts: name, other, and how much of the other's score is taken away.
+        versus: contrasts: name and other.
+        weight: how much of the other's score contrasts take away; captions take all of it.
         top: how many of the likeliest outcomes; None for :data:`TOP`.
         sanity: compare with maps of random weights.
+        reads: tell what the words that the model read added, where it reads any.
     """
 
     verb: str
@@ -59,9 +65,11 @@ class Asked:
     layers: tuple[str, ...] = ()
     text: str = ""
     targets: tuple[str, ...] = ()
-    versus: tuple[tuple[str, str, float], ...] = ()
+    versus: tuple[tuple[str, str], ...] = ()
+    weight: float = 1.0
     top: int | None = None
     sanity: bool = False
+    reads: bool = True
 
     def checked(self) -> Asked:
         """The same without blanks, if it is small enough to be answered for anybody.
@@ -75,12 +83,14 @@ class Asked:
             layers=_tidy(self.layers),
             text=" ".join(str(self.text or "").split()),
             targets=_tidy(self.targets),
-            versus=tuple((one.strip(), other.strip(), weight) for one, other, weight in self.versus),
+            versus=tuple((one.strip(), other.strip()) for one, other in self.versus),
         )
         if not tidy.source:
-            raise InputError(f"there is no {'clip' if self.verb == 'action' else 'photo'} yet: upload one")
+            raise Missing(f"there is no {'clip' if self.verb == 'action' else 'photo'} yet: upload one")
         if self.verb == "vqa" and not tidy.text:
-            raise InputError("there is no question; ask something, such as 'what is the dog doing'")
+            raise Missing("there is no question; ask something, such as 'what is the dog doing'")
+        if self.verb == "caption":
+            tidy._require_caption()
         chosen = select(tidy.methods)
         for many, most, noun in (
             (chosen, MOST_METHODS, "methods"),
@@ -95,7 +105,7 @@ class Asked:
             *tidy.targets,
             *tidy.methods,
             *tidy.layers,
-            *(name for pair in tidy.versus for name in pair[:2]),
+            *(name for pair in tidy.versus for name in pair),
         ):
             if len(told) > LONGEST:
                 raise InputError(f"a text of {len(told):,} letters; the app takes up to {LONGEST}")
@@ -110,7 +120,7 @@ class Asked:
         if self.verb == "caption":
             places = [self.text] if self.text else []
             told |= {"words": list(self.targets)} if self.targets else {}
-            told |= {"versus": {one: other for one, other, _ in self.versus}} if self.versus else {}
+            told |= {"versus": dict(self.versus)} if self.versus else {}
         elif self.verb == "vqa":
             places = [self.text, list(self.targets)] if self.targets else [self.text]
             told |= {"versus": self._pairs()} if self.versus else {}
@@ -122,7 +132,7 @@ class Asked:
             told |= {"top": self._top()}
         told |= {"methods": list(self.methods)}
         told |= {"layers": list(self.layers)} if self.layers else {}
-        told |= {"text": _TEXT_METHODS[self.verb]} if self.verb in _TEXT_METHODS else {}
+        told |= {"text": _TEXT_METHODS[self.verb]} if self.verb in _TEXT_METHODS and self.reads else {}
         return places, told
 
     def python(self) -> str:
@@ -137,23 +147,20 @@ class Asked:
             f"explanation = {name}.explain(",
             *(f"    {one}," for one in (photo, *listed)),
             ")",
-            "explanation.save('explanation.html')  # or .png, .safetensors",
         ]
         if self.sanity:
             lines[0] = "import mmexplain\nfrom mmexplain.evaluate.randomisation import quick"
             lines += [
-                "",
-                f"for verdict in quick({name}, {photo}, explanation, {', '.join(_by_name(self.verb, places, told))}):",
-                "    print(verdict.line())",
+                f"verdicts = quick({name}, {photo}, explanation, {', '.join(_by_name(self.verb, places, told))})",
+                "explanation.provenance['sanity'] = [verdict.to_json() for verdict in verdicts]",
             ]
+        lines.append("explanation.save('explanation.html')  # or .png, .safetensors")
         return "\n".join(lines) + "\n"
 
     def command(self) -> str:
         """A line for the shell that asks the same."""
-        line = ["mmexplain", self.verb, self.name]
-        if self.verb == "vqa":
-            line.append(self.text)
-        elif self.text:
+        line = ["mmexplain", self.verb]
+        if self.verb == "caption" and self.text:
             line += ["--caption", self.text]
         if self.verb == "caption":
             line += ["--words", ",".join(self.targets)] if self.targets else []
@@ -161,26 +168,44 @@ class Asked:
             line += [word for name in self.targets for word in (_TARGET_OPTION[self.verb], name)]
             if self.verb == "vqa" or not (self.targets or self.versus):
                 line += ["--top", str(self._top())] if self._top() != TOP[self.verb] else []
-        for one, other, _ in self.versus:
-            line += ["--versus", one, other]
-        weights = {weight for _, _, weight in self.versus} - {1.0}
-        line += ["--weight", f"{weights.pop():g}"] if weights else []
+        for pair in self.versus:
+            line += ["--versus", *pair]
+        line += ["--weight", f"{self.weight:g}"] if self.versus and self.weight != 1 else []
         line += ["--model", self.model]
         line += [word for name in self.methods for word in ("--method", name)]
         line += [word for name in self.layers for word in ("--layer", name)]
+        line += ["--text", "none"] if self.verb in _TEXT_METHODS and not self.reads else []
         line += ["--sanity"] if self.sanity else []
-        return shlex.join(line)
+        return shlex.join([*line, *operands(self.name, *([self.text] if self.verb == "vqa" else []))])
 
     @property
     def name(self) -> str:
         """The file's name alone: people have it in a folder of theirs."""
         return PurePath(self.source).name
 
+    def _require_caption(self) -> None:
+        if self.weight != 1 and self.versus:
+            raise InputError(
+                "a contrast of a caption's words takes all of the other's score away: leave the weight at 1"
+            )
+        words = [word.casefold() for word, _ in self.versus]
+        twice = next((word for word in words if words.count(word) > 1), None)
+        if twice is not None:
+            raise InputError(f"{twice!r} is held against two words; ask once for each of them")
+        phrase = next((phrase for phrase in self.targets if "," in phrase), None)
+        if phrase is not None:
+            raise InputError(f"{phrase!r} is not one word or phrase: give several one by one")
+
     def _pairs(self) -> list[tuple[Any, ...]]:
-        return [pair[:2] if pair[2] == 1 else pair for pair in self.versus]
+        return [pair if self.weight == 1 else (*pair, self.weight) for pair in self.versus]
 
     def _top(self) -> int:
         return TOP[self.verb] if self.top is None else self.top
+
+
+def operands(*names: str) -> list[str]:
+    """What stands on a command line without an option, told from options even where it begins like one."""
+    return [*(["--"] if any(name.startswith("-") for name in names) else []), *names]
 
 
 def _require_small(method: Method) -> None:

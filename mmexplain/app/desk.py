@@ -22,6 +22,8 @@ from mmexplain.explanation import Explanation
 from mmexplain.io import Photo, load_image
 from mmexplain.layer_analysis import layers_report
 from mmexplain.layer_report import LayersReport
+from mmexplain.tasks.captioning import Captioning
+from mmexplain.tasks.vqa import VQA
 from mmexplain.video import open_video
 
 SECONDS = 300
@@ -29,6 +31,10 @@ SECONDS = 300
 
 MOST_PIXELS = 64_000_000
 """Of a photo: more would take more memory than a request is given."""
+
+MOST_FRAME_PIXELS = 9_000_000
+MOST_FRAMES = 20_000
+"""Of a clip."""
 
 MOST_CAPTIONS = 5
 
@@ -68,6 +74,12 @@ class Desk:
         self.shelf = shelf
         self._seconds = seconds
         self._worker = ThreadPoolExecutor(1, "mmexplain-desk")
+        self._closed = Event()
+
+    def close(self) -> None:
+        """Call off what is being done, and take nothing more."""
+        self._closed.set()
+        self._worker.shutdown(wait=True, cancel_futures=True)
 
     def explain(self, asked: Asked, progress: Progress | None = None, stop: Event | None = None) -> Explanation:
         """What was asked for.
@@ -87,7 +99,9 @@ class Desk:
             asked = asked.checked()
             step = self._watched(progress, stop)
             task = self.shelf.task(asked.verb, asked.model)
-            source: Any = open_video(asked.source) if asked.verb == "action" else _photo(asked.source)
+            source: Any = _clip(asked.source) if asked.verb == "action" else _photo(asked.source)
+            if isinstance(task, Captioning | VQA) and task.text_layer() is None:
+                asked = replace(asked, reads=False)
             places, told = asked.arguments()
             step(0, 1)
             explanation: Explanation = task.explain(source, *places, **told, progress=step)
@@ -114,7 +128,10 @@ class Desk:
             photo = _photo(asked.source)
             if not hasattr(task, "alternatives"):
                 raise InputError(f"model {asked.model!r} tells one caption only")
-            found = task.alternatives(photo, beam=max(1, min(count, MOST_CAPTIONS)))[:count]
+            # The model's own caption comes first, which a search of another width need not find.
+            own = task.alternatives(photo)[0]
+            others = task.alternatives(photo, beam=max(1, min(count, MOST_CAPTIONS)))
+            found = [own, *(caption for caption in others if caption[0] != own[0])][:count]
             told = {"methods": list(asked.methods[:1]), "layers": list(asked.layers[:1]) or None, "progress": step}
             answers = []
             for number, (text, per_word) in enumerate(found):
@@ -149,8 +166,17 @@ class Desk:
             step(0, 1)
             targets: Sequence[str] | None = asked.targets or None
             layers = asked.layers or ("blocks" if blocks else None)
-            report = layers_report(task, photo, targets, method=asked.methods[0], layers=layers, **told)
+            told |= {"method": asked.methods[0], "layers": layers, "progress": step}
+            report = layers_report(task, photo, targets, **told)
         return replace(report, explanation=_named(report.explanation, asked))
+
+    def answers_of(self, model: str | None = None) -> list[str]:
+        """What a VQA model can answer; nothing for models that answer in any words, or that cannot be loaded."""
+        try:
+            labels = self._alone(lambda: self.shelf.task("vqa", model).labels)
+        except MMExplainError:
+            return []
+        return [] if labels is None else [labels.shown(number) for number in range(len(labels))]
 
     def layers_of(self, verb: str, model: str) -> list[str]:
         """Layers of a model to choose from; none of one that cannot be loaded, or whose weights are not here yet."""
@@ -168,13 +194,13 @@ class Desk:
         end = time.monotonic() + self._seconds
 
         def step(done: int, total: int) -> None:
-            if stop is not None and stop.is_set():
+            if self._closed.is_set() or (stop is not None and stop.is_set()):
                 raise Stopped("stopped")
             if time.monotonic() > end:
                 raise Stopped(
                     f"stopped after {self._seconds:.0f} s, the app's limit; ask for less, or use the command line"
                 )
-            if progress is not None:
+            if progress is not None and total > 1:  # one step tells nothing
                 progress(done, total)
 
         return step
@@ -205,6 +231,19 @@ def _by_name(asked: Asked) -> Iterator[None]:
         raise type(error)(str(error).replace(asked.source, asked.name)) from None
 
 
+def _clip(path: str) -> Any:
+    """The clip, if its frames can be held in the memory that a request has."""
+    video = open_video(path)
+    height, width = video.size
+    if height * width > MOST_FRAME_PIXELS or video.n_frames > MOST_FRAMES:
+        raise InputError(
+            f"{path!r} has {video.n_frames:,} frames of {width}×{height}; the app takes up to {MOST_FRAMES:,} frames "
+            f"of {MOST_FRAME_PIXELS // 10**6} megapixels, the command line more"
+        )
+    return video
+
+
 def _named(explanation: Explanation, asked: Asked) -> Explanation:
+    explanation.model = asked.model
     explanation.picture = replace(explanation.picture, source=asked.name)
     return explanation

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from mmexplain.app import pieces
-from mmexplain.app.asked import Asked
+from mmexplain.app.asked import Asked, operands
 from mmexplain.app.panel import QUEUE, Panel, Room, Updates
 from mmexplain.app.results import stem
 from mmexplain.layer_report import LayersReport
@@ -72,7 +72,7 @@ def layers(room: Room) -> None:
         return panel.guarded(lambda stop: work(source, chosen, said, named, every, how, stop, told), request)
 
     begun = gr.on(
-        [panel.go.click, text.submit, targets.submit],
+        [panel.go.click, panel.source.change, text.submit, targets.submit],
         handle,
         [panel.source, model, text, targets, blocks, method],
         [panel.status, panel.view, panel.code, *panel.files.values()],
@@ -95,7 +95,8 @@ def _files(panel: Panel, report: LayersReport) -> Updates:
 
 
 def _text(asked: Asked) -> dict[str, str]:
-    return {{"vqa": "question"}.get(asked.verb, "caption"): asked.text} if asked.text else {}
+    names = {"vqa": "question", "caption": "caption"}
+    return {names[asked.verb]: asked.text} if asked.text and asked.verb in names else {}
 
 
 def _python(asked: Asked, blocks: bool) -> str:
@@ -114,8 +115,8 @@ def _python(asked: Asked, blocks: bool) -> str:
 
 
 def _command(asked: Asked, blocks: bool) -> str:
-    line = ["mmexplain", "layers-report", asked.name, "--model", asked.model]
+    line = ["mmexplain", "layers-report", "--model", asked.model]
     line += [word for name in asked.targets for word in ("--target", name)]
     line += [word for key, value in _text(asked).items() for word in (f"--{key}", value)]
     line += ["--blocks"] if blocks else []
-    return shlex.join([*line, "--method", asked.methods[0]])
+    return shlex.join([*line, "--method", asked.methods[0], *operands(asked.name)])

@@ -37,6 +37,7 @@ def build(room: Room) -> gr.Blocks:
         with gr.Tab("Layers", id="layers"):
             layers(room)
         api.endpoints(room)
+        page.unload(room.leave)
     return page
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -13,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from mmexplain.app import pieces, samples
-from mmexplain.app.asked import Asked
+from mmexplain.app.asked import Asked, Missing
 from mmexplain.app.desk import Desk, Stopped
 from mmexplain.app.results import Results
 from mmexplain.app.uploads import clip_input, photo_input
@@ -27,6 +28,8 @@ QUEUE: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1, "ap
 
 FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 1, "api_visibility": "private"}
 
+CHOICES: dict[str, Any] = {"concurrency_id": "choices", "concurrency_limit": 4, "api_visibility": "private"}
+
 Updates = dict[Any, Any]
 
 
@@ -37,27 +40,21 @@ class Room:
     Attributes:
         desk: answers.
         results: keeps files.
-        stops: for each browser that waits, what calls its request off.
+        stops: for each browser and tab of it that waits, what calls its request off.
     """
 
     desk: Desk
     results: Results
-    stops: dict[str, Event] = field(default_factory=dict)
+    stops: dict[tuple[str, int], Event] = field(default_factory=dict)
 
-    def begin(self, request: gr.Request) -> Event:
-        """A new request of a browser."""
-        stop = self.stops[str(request.session_hash)] = Event()
-        return stop
-
-    def end(self, request: gr.Request) -> None:
-        """Call off what a browser waits for."""
-        stop = self.stops.get(str(request.session_hash))
-        if stop is not None:
-            stop.set()
+    def leave(self, request: gr.Request) -> None:
+        """A browser has gone: nobody waits for its requests any more."""
+        for place in [place for place in self.stops if place[0] == request.session_hash]:
+            self.stops[place].set()
 
 
 class Panel:
-    """The common components of a tab. Made within its ``gr.Tab``; :meth:`ask` and :meth:`show` place the two columns.
+    """The common components of a tab, made within its ``gr.Tab``, and what happens to them.
 
     Args:
         room: what the tabs share.
@@ -69,7 +66,6 @@ class Panel:
         self.verb = verb
         self.clip = verb == "action"
         self.source: Any
-        self.run: Any
 
     # -- columns ----------------------------------------------------------------------------------------------------
 
@@ -80,17 +76,17 @@ class Panel:
         if files:
             gr.Examples([[str(file)] for file in files], self.source, label="Samples", cache_examples=False)
 
-    def settings(self, several: bool = True) -> None:
+    def settings(self) -> None:
         """Model, methods, layers, and whether to check them."""
         names = self.room.desk.shelf.names(self.verb)
         with gr.Accordion("Model, method, layer", open=False) as settings:
             self.model = gr.Dropdown(names, value=names[0], label="Model", interactive=len(names) > 1)
             self.methods = gr.Dropdown(
                 [(f"{one.name}: {one.summary}", one.name) for one in METHODS.values()],
-                value=[DEFAULT_METHOD] if several else DEFAULT_METHOD,
-                multiselect=several,
-                label="Methods" if several else "Method",
-                info="Several are shown side by side. With parameters: occlusion(patch=15)" if several else None,
+                value=[DEFAULT_METHOD],
+                multiselect=True,
+                label="Methods",
+                info="Several are shown side by side. With parameters: occlusion(patch=15)",
                 allow_custom_value=True,
             )
             self.layers = gr.Dropdown(
@@ -104,11 +100,15 @@ class Panel:
             self.sanity = gr.Checkbox(
                 label="Compare with random weights",
                 info="Tells whether the map depends on what the model learned; takes about four times as long.",
-                visible=several,
             )
         # Only who looks at the layers needs the model to be loaded for it.
-        gr.on(
-            [settings.expand, self.model.change], self._layers, self.model, self.layers, show_progress="hidden", **FILES
+        settings.expand(self._layers, self.model, self.layers, show_progress="hidden", **CHOICES)
+        self.model.change(
+            lambda model: gr.Dropdown(choices=self.room.desk.layers_of(self.verb, model), value=[]),
+            self.model,
+            self.layers,
+            show_progress="hidden",
+            **CHOICES,
         )
 
     def buttons(self, label: str = "Explain") -> None:
@@ -120,8 +120,8 @@ class Panel:
     def answer(self, suffixes: Sequence[str]) -> None:
         """The answer, what a tab adds to it, files to take home, and the code that asks the same."""
         self.status = gr.HTML(pieces.note(self._begin()))
-        self.view = gr.HTML()
         self.more = gr.HTML()
+        self.view = gr.HTML()
         with gr.Row():
             self.files = {
                 suffix: gr.DownloadButton(_NAMES[suffix], size="sm", interactive=False) for suffix in suffixes
@@ -131,12 +131,14 @@ class Panel:
 
     # -- events -----------------------------------------------------------------------------------------------------
 
-    def asks(self, triggers: Sequence[Any], asked: Callable[..., Asked], inputs: Sequence[Any], **also: Any) -> Any:
+    def asks(
+        self, triggers: Sequence[Any], asked: Callable[..., Asked | None], inputs: Sequence[Any], **also: Any
+    ) -> Any:
         """Explain what ``asked`` makes of the inputs whenever one of the triggers fires.
 
         Args:
             triggers: events such as ``button.click``.
-            asked: values of the inputs → what is asked.
+            asked: values of the inputs → what is asked; None for nothing.
             inputs: components, after source, model, methods, layers and sanity, which come first.
             also: ``answered`` (explanation, the one before → more updates), ``outputs`` of it.
         """
@@ -148,9 +150,15 @@ class Panel:
         def handle(request: gr.Request, progress: Any = gr.Progress(), kept: Any = None, *values: Any) -> Updates:  # noqa: B008
             def work(stop: Event) -> Updates:
                 record = asked(*values)
+                if record is None:
+                    return {}
+                begun = time.perf_counter()
                 explanation = self.room.desk.explain(record, _told(progress), stop)
-                more = answered(explanation, self.room.results.load(kept)) if answered else {}
-                return {**self._shown(explanation, record), **more}
+                waited = time.perf_counter() - begun
+                before = self.room.results.load(kept)
+                more = answered(explanation, before) if answered else {}
+                record = replace(record, reads=bool(explanation.text_maps))
+                return {**self._shown(explanation, record, _foremost(explanation, before), waited), **more}
 
             return self.guarded(work, request)
 
@@ -174,10 +182,11 @@ class Panel:
 
     def guarded(self, work: Callable[[Event], Updates], request: gr.Request) -> Updates:
         """Do ``work``; whatever goes wrong is told in place, and what was shown before stays."""
-        stop = self.room.begin(request)
+        place = (str(request.session_hash), id(self))
+        stop = self.room.stops[place] = Event()
         try:
             return work(stop)
-        except Stopped as error:
+        except (Stopped, Missing) as error:
             return {self.status: pieces.note(str(error))}
         except MMExplainError as error:
             return {self.status: pieces.problem(str(error))}
@@ -186,20 +195,25 @@ class Panel:
         except Exception:
             logging.getLogger(__name__).exception("a request to the app failed")
             return {self.status: pieces.problem("this went wrong inside mmexplain; the server's log says where")}
+        finally:
+            if self.room.stops.get(place) is stop:
+                del self.room.stops[place]
 
     def _called_off(self, request: gr.Request) -> str:
-        self.room.end(request)
+        stop = self.room.stops.get((str(request.session_hash), id(self)))
+        if stop is not None:
+            stop.set()
         return pieces.note("stopped")
 
-    def _shown(self, explanation: Explanation, asked: Asked) -> Updates:
+    def _shown(self, explanation: Explanation, asked: Asked, foremost: int | None, waited: float) -> Updates:
         folder = self.room.results.folder()
-        page = report_html([explanation])
+        page = report_html([explanation], chosen=foremost)
         kept = self.room.results.keep(explanation, folder, ".safetensors")
         web = kept.with_suffix(".html")
         web.write_text(page, encoding="utf-8")
         files = {".safetensors": kept, ".html": web}
         return {
-            self.status: pieces.note(_said(explanation)),
+            self.status: pieces.note(_said(explanation, waited)),
             self.view: pieces.framed(page, "Where the model looked"),
             self.code: pieces.code(asked.python(), asked.command()),
             self.kept: str(kept),
@@ -212,12 +226,15 @@ class Panel:
         }
 
     def _drawn(self, suffix: str, kept: str | None) -> Any:
-        explanation = self.room.results.load(kept)
-        if explanation is None or kept is None:
-            return gr.DownloadButton(interactive=False)
-        return gr.DownloadButton(
-            value=str(self.room.results.keep(explanation, Path(kept).parent, suffix)), interactive=True
-        )
+        """A file that takes longer to make than the answer itself: it comes when the answer is there already."""
+        try:
+            explanation = self.room.results.load(kept)
+            if explanation is not None and kept is not None:
+                file = self.room.results.keep(explanation, Path(kept).parent, suffix)
+                return gr.DownloadButton(value=str(file), interactive=True)
+        except (MMExplainError, OSError):
+            logging.getLogger(__name__).exception("a file of the app could not be written")
+        return gr.DownloadButton(interactive=False)
 
     def _layers(self, model: str) -> Any:
         return gr.Dropdown(choices=self.room.desk.layers_of(self.verb, model))
@@ -239,6 +256,21 @@ def _told(progress: Any) -> Callable[[int, int], None]:
     return lambda done, total: progress((done, total), desc="explaining")
 
 
-def _said(explanation: Explanation) -> str:
+def _said(explanation: Explanation, waited: float) -> str:
     maps = len(explanation) * len(explanation.maps)
-    return f"{explanation.model}: {maps} map{'s' if maps > 1 else ''} in {explanation.seconds:.2f} s"
+    return f"{explanation.model}: {maps} map{'s' if maps > 1 else ''} in {waited:.2f} s"
+
+
+def _foremost(explanation: Explanation, before: Explanation | None) -> int | None:
+    """The target that people want to see first: a contrast they asked for, else what was not there before."""
+    known = [target.label for target in before.targets] if before is not None else []
+    for number, target in enumerate(explanation.targets):
+        if target.kind == "contrast" and target.label not in known:
+            return number
+    contrasts = [number for number, target in enumerate(explanation.targets) if target.kind == "contrast"]
+    if contrasts:
+        return contrasts[-1]
+    if before is None or before.text is None or before.picture.source != explanation.picture.source:
+        return None
+    new = [n for n, target in enumerate(explanation.targets) if target.content and target.label not in known]
+    return new[0] if new else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -19,7 +20,7 @@ TILE = 180
 def framed(page: str, title: str) -> str:
     """A whole page within the app's: it runs its own script, and reaches nothing outside."""
     return (
-        f'<iframe class="mm-view" title="{escape(clean(title))}" sandbox="allow-scripts" '
+        f'<iframe class="mm-view" title="{escape(clean(title))}" sandbox="allow-scripts" scrolling="no" '
         f'srcdoc="{escape(page)}"></iframe>'
     )
 
@@ -63,7 +64,8 @@ def changed(rows: Sequence[Change], before: float | None, after: float | None) -
         )
     total = "" if before is None or after is None else _total(before, after)
     return (
-        '<div class="mm-table"><table><caption>What the change changed</caption><thead><tr><th scope="col">before</th>'
+        '<div class="mm-table" tabindex="0" role="region" aria-label="What the change changed"><table>'
+        '<caption>What the change changed</caption><thead><tr><th scope="col">before</th>'
         '<th scope="col" class="n">probability</th><th scope="col">after</th><th scope="col" class="n">probability</th>'
         f'<th scope="col" class="n">maps alike</th></tr></thead><tbody>{"".join(lines)}</tbody></table>{total}'
         '<p class="mm-note">Probability of a word given the words before it. Maps alike: rank correlation of the two '
@@ -71,15 +73,16 @@ def changed(rows: Sequence[Change], before: float | None, after: float | None) -
     )
 
 
-def alternatives(found: Sequence[Alternative]) -> str:
-    """Captions that the model considered, side by side, each with its words' maps."""
+def alternatives(found: Sequence[Alternative], count: int) -> str:
+    """Captions that the model considered, side by side, each with its words' maps; ``count`` were asked for."""
     columns = [
         f'<section class="mm-beam"><h3><bdi>{escape(clean(one.text))}</bdi></h3>'
         f'<p class="mm-note">log-probability per word {one.per_word:.2f}</p>'
         f'<div class="mm-words">{"".join(_tiles(one.explanation))}</div></section>'
         for one in found
     ]
-    return f'<div class="mm-beams">{"".join(columns)}</div>'
+    fewer = note(f"the search ended with {len(found)} of {count} captions") if len(found) < count else ""
+    return f'{fewer}<div class="mm-beams">{"".join(columns)}</div>'
 
 
 def _tiles(explanation: Explanation) -> Iterator[str]:
@@ -95,11 +98,13 @@ def _tiles(explanation: Explanation) -> Iterator[str]:
 
 
 def _total(before: float, after: float) -> str:
-    more = "likelier" if after > before else "less likely"
-    difference = abs(after - before)
-    times = f"{2.718281828459045**difference:,.1f} times" if difference < 20 else f"e^{difference:.0f} times"
-    told = "as likely as before" if difference < 0.005 else f"{times} {more} than before"
-    return f"<p>Log-probability {before:.2f} → {after:.2f}: the caption is {told}.</p>"
+    difference = after - before
+    if not math.isfinite(difference):
+        return ""
+    times = f"{math.exp(abs(difference)):,.1f} times" if abs(difference) < 20 else f"e^{abs(difference):.0f} times"
+    told = f"{times} {'likelier' if difference > 0 else 'less likely'} than before"
+    told = "as likely as before" if abs(difference) < 0.005 else told
+    return f"<p>Log-probability of the words {before:.2f} → {after:.2f}: together they are {told}.</p>"
 
 
 def _word(word: str | None) -> str:

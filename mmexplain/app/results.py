@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event, Thread
 from uuid import uuid4
 
 from mmexplain.explanation import Explanation
@@ -25,6 +27,8 @@ class Results:
     def __init__(self, kept: float = KEPT) -> None:
         self._owner = TemporaryDirectory(prefix="mmexplain-")
         self._kept = kept
+        self._closed = Event()
+        Thread(target=self._sweep, daemon=True, name="mmexplain-results").start()
 
     @property
     def root(self) -> Path:
@@ -32,14 +36,27 @@ class Results:
         return Path(self._owner.name)
 
     def folder(self) -> Path:
-        """A new empty folder; old ones are deleted on the way."""
+        """A new empty folder."""
+        folder = self.root / uuid4().hex
+        folder.mkdir()
+        return folder
+
+    def close(self) -> None:
+        """Delete everything."""
+        self._closed.set()
+        self._owner.cleanup()
+
+    def sweep(self) -> None:
+        """Delete what has been kept long enough."""
         oldest = time.time() - self._kept
         for made in self.root.iterdir():
             if made.stat().st_mtime < oldest:
                 shutil.rmtree(made, ignore_errors=True)
-        folder = self.root / uuid4().hex
-        folder.mkdir()
-        return folder
+
+    def _sweep(self) -> None:
+        while not self._closed.wait(min(60.0, self._kept / 4)):
+            with suppress(OSError):  # a folder that goes meanwhile
+                self.sweep()
 
     def keep(self, explanation: Explanation, folder: Path, suffix: str) -> Path:
         """Write an explanation as ``.html``, ``.png``, ``.mp4`` or ``.safetensors``.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mmexplain.errors import InputError
+from PIL import Image
+
+from mmexplain.app.asked import Asked
+from mmexplain.app.desk import SECONDS, Desk
+from mmexplain.app.results import Results
+from mmexplain.app.shelf import Shelf
+from mmexplain.errors import InputError, MMExplainError
 
 MOST_BYTES = 50 * 2**20
 """Of an upload."""
@@ -44,73 +50,76 @@ def running(
         InputError: Gradio is not installed, or the address cannot be had.
         ModelError, CheckpointError, DeviceError: a model cannot be loaded.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    with TemporaryDirectory(prefix="mmexplain-uploads-") as uploads:
-        # Uploads lie in a folder of their own, which goes with the server.
-        before = os.environ.get("GRADIO_TEMP_DIR")
-        os.environ["GRADIO_TEMP_DIR"] = uploads
+    with (
+        TemporaryDirectory(prefix="mmexplain-uploads-") as uploads,
+        # Uploads lie in a folder of their own, which goes with the server; nobody is told of its use.
+        _environment(GRADIO_TEMP_DIR=uploads, GRADIO_ANALYTICS_ENABLED="False"),
+    ):
         try:
             import gradio  # noqa: F401
         except ImportError:
             raise InputError("the app needs Gradio: pip install 'mmexplain[app]'") from None
-        try:
-            yield from _served(named, host, port, device, share, seconds)
-        finally:
-            os.environ.pop("GRADIO_TEMP_DIR")
-            if before is not None:
-                os.environ["GRADIO_TEMP_DIR"] = before
+        yield from _served(named, host, port, device, share, seconds)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _served(
     named: Sequence[str], host: str, port: int | None, device: str, share: bool, seconds: float | None
 ) -> Iterator[str]:
-    from mmexplain.app.desk import SECONDS, Desk
+    # Gradio and torch take seconds to import, and Gradio looks at its folder when it is.
     from mmexplain.app.page import build, head, style, theme
     from mmexplain.app.panel import Room
-    from mmexplain.app.results import Results
-    from mmexplain.app.shelf import Shelf
 
-    shelf = Shelf(named, device)
-    room = Room(Desk(shelf, SECONDS if seconds is None else seconds), Results())
-    _warm(room.desk)
-    page = build(room)
-    page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
-    try:
-        _, local, public = page.launch(
-            server_name=host,
-            server_port=port,
-            share=share,
-            max_file_size=MOST_BYTES,
-            state_session_capacity=SESSIONS,
-            prevent_thread_lock=True,
-            quiet=True,
-            show_error=True,
-            allowed_paths=[str(room.results.root)],
-            footer_links=["api"],
-            theme=theme(),
-            css=style(),
-            head=head(),
-            ssr_mode=False,
-        )
-    except OSError as error:
-        raise InputError(f"cannot listen at {host}:{port or 7860}: {error}") from None
-    try:
-        yield public or local
-    finally:
-        page.close()
+    with closing(Results()) as results:
+        room = Room(Desk(Shelf(named, device), SECONDS if seconds is None else seconds), results)
+        page = build(room)
+        page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
+        try:
+            _warm(room.desk)
+            try:
+                _, local, public = page.launch(
+                    server_name=host,
+                    server_port=port,
+                    share=share,
+                    max_file_size=MOST_BYTES,
+                    state_session_capacity=SESSIONS,
+                    prevent_thread_lock=True,
+                    quiet=True,
+                    show_error=True,
+                    allowed_paths=[str(results.root)],
+                    footer_links=["api"],
+                    theme=theme(),
+                    css=style(),
+                    head=head(),
+                    ssr_mode=False,
+                )
+            except OSError as error:
+                raise InputError(f"cannot listen at {host}:{port or 7860}: {error}") from None
+            yield public or local
+        finally:
+            room.desk.close()
+            page.close(verbose=False)
 
 
-def _warm(desk: object) -> None:
+def _warm(desk: Desk) -> None:
     """Explain an empty photo, so that the first person waits no longer than the second."""
-    from PIL import Image
-
-    from mmexplain.app.asked import Asked
-    from mmexplain.app.desk import Desk
-
-    assert isinstance(desk, Desk)
-    folder = tempfile.mkdtemp()
-    path = Path(folder, "empty.png")
-    Image.new("RGB", (320, 240), "grey").save(path)
-    desk.explain(Asked("caption", str(path), desk.shelf.names("caption")[0]))
-    path.unlink()
-    os.rmdir(folder)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "empty.png")
+        Image.new("RGB", (320, 240), "grey").save(path)
+        try:
+            desk.explain(Asked("caption", str(path), desk.shelf.names("caption")[0]))
+        except MMExplainError as error:  # not every model has something to say of it
+            logging.getLogger(__name__).info("the first answer will take longer: %s", error)

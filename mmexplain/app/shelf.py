@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from mmexplain.errors import InputError, ModelError, did_you_mean
 from mmexplain.layer_analysis import blocks_of
-from mmexplain.tasks.registry import DEFAULTS, PULLED, load, models, pull
+from mmexplain.tasks.registry import DEFAULTS, PULLED, load, models, pull, resolve_device
 
 VERBS = ("caption", "vqa", "classify", "action")
 
@@ -27,34 +28,37 @@ class Shelf:
 
     def __init__(self, named: Sequence[str] = (), device: str = "auto") -> None:
         self._device = device
+        resolve_device(device)
         self._loaded: dict[tuple[str, str], Any] = {}
         self._layers: dict[tuple[str, str], list[str]] = {}
         self._lock = Lock()
-        self._names: dict[str, list[str]] = {verb: [] for verb in VERBS}
+        self._names: dict[str, dict[str, str]] = {verb: {} for verb in VERBS}
         for identifier in named:
-            wanted, _, model = (
-                identifier.rpartition("=") if identifier.partition("=")[0] in VERBS else ("", "", identifier)
-            )
-            task = load(model, task=wanted or None, device=device)
-            self._loaded[task.name, model] = task
-            self._names[task.name].append(model)
-        for info in models():
-            bundled = (info.available and info.size is not None) or info.id in PULLED
-            if bundled and info.id not in self._names[info.task]:
-                self._names[info.task].append(info.id)
+            wanted, _, rest = identifier.partition("=")
+            model = rest if wanted in VERBS else identifier
+            task = load(model, task=wanted if wanted in VERBS else None, device=device)
+            # Where files lie on the server is nobody's business.
+            label = Path(model).name if Path(model).exists() else model
+            self._loaded[task.name, label] = task
+            self._names[task.name][label] = model
+        for info in sorted(models(), key=lambda info: info.id != DEFAULTS[info.task]):
+            if (info.available and info.size is not None) or info.id in PULLED:
+                self._names[info.task].setdefault(info.id, info.id)
 
     def names(self, verb: str) -> list[str]:
         """Models that serve a verb, the one to begin with first.
 
         Raises:
-            InputError: there is no such verb.
+            InputError: there is no such verb, or no model for it.
         """
         if verb not in VERBS:
             raise InputError(
                 f"{verb!r} is no task of this app{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}"
             )
-        own = self._names[verb]
-        return sorted(own, key=lambda name: name != DEFAULTS[verb]) if (verb, own[0]) not in self._loaded else own
+        if not self._names[verb]:
+            hints = ", ".join(dict.fromkeys(info.hint for info in models() if info.task == verb and info.hint))
+            raise InputError(f"no model for {verb!r} is installed: {hints}")
+        return list(self._names[verb])
 
     def task(self, verb: str, model: str | None = None) -> Any:
         """The task of a model of :meth:`names`, the first where none is named. Weights that do not come with the
@@ -71,7 +75,7 @@ class Shelf:
             if (verb, model) not in self._loaded:
                 if model in PULLED:
                     pull(model)
-                self._loaded[verb, model] = load(model, task=verb, device=self._device)
+                self._loaded[verb, model] = load(self._names[verb][model], task=verb, device=self._device)
             return self._loaded[verb, model]
 
     def layers(self, verb: str, model: str) -> list[str]:

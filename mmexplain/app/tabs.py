@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -11,7 +12,7 @@ from mmexplain.app import pieces
 from mmexplain.app.asked import TOP, Asked
 from mmexplain.app.changes import changes, log_probability
 from mmexplain.app.desk import MOST_CAPTIONS
-from mmexplain.app.panel import QUEUE, Panel, Room, Updates
+from mmexplain.app.panel import CHOICES, QUEUE, Panel, Room, Updates
 from mmexplain.explanation import Explanation
 
 PHOTO_FILES = (".png", ".html", ".safetensors")
@@ -53,24 +54,27 @@ def captions(room: Room) -> None:
 
     def answered(explanation: Explanation, before: Explanation | None) -> Updates:
         told = ""
-        if before is not None and before.words != explanation.words and _same_photo(before, explanation):
+        same = before is not None and _comparable(before, explanation)
+        if before is not None and same and before.words != explanation.words:
             rows = changes(before, explanation)
             told = pieces.changed(rows, log_probability(before), log_probability(explanation))
-        return {panel.more: told, caption: explanation.text}
+        return {panel.more: told, caption: explanation.text, **({} if same else {beams: ""})}
 
-    more: dict[str, Any] = {"answered": answered, "outputs": [panel.more, caption]}
+    more: dict[str, Any] = {"answered": answered, "outputs": [panel.more, caption, beams]}
     panel.asks([panel.go.click, caption.submit, word.submit, other.submit], ask, [caption, word, other], **more)
-    # A new photo has a new caption.
+    # A new photo has a new caption, and so has another model.
     panel.asks([panel.source.change], speak, [], **more)
+    panel.model.change(lambda: "", None, caption, queue=False, api_visibility="private")
 
     def considered(source: Any, model: str, methods: Any, layers: Any, number: int, request: gr.Request) -> Updates:
         asked = Asked("caption", source or "", model, methods, layers)
         return panel.guarded(
-            lambda stop: {beams: pieces.alternatives(room.desk.alternatives(asked, int(number), stop))}, request
+            lambda stop: {beams: pieces.alternatives(room.desk.alternatives(asked, int(number), stop), int(number))},
+            request,
         )
 
     shown = [panel.source, panel.model, panel.methods, panel.layers, count]
-    compare.click(considered, shown, [beams, panel.status], show_progress_on=beams, **QUEUE)
+    panel.stops(compare.click(considered, shown, [beams, panel.status], show_progress_on=beams, **QUEUE))
 
 
 def questions(room: Room) -> None:
@@ -81,7 +85,7 @@ def questions(room: Room) -> None:
             panel.photo()
             question = gr.Textbox(label="Question", placeholder="what is the dog doing", max_length=500)
             answers = gr.Dropdown(
-                _answers(room),
+                room.desk.answers_of(),
                 value=[],
                 multiselect=True,
                 max_choices=16,
@@ -108,12 +112,16 @@ def questions(room: Room) -> None:
 
     def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: Any) -> Asked:
         text, named, first, second, part = said
-        pair = _pair(first, second, part)
-        return Asked("vqa", source or "", model, methods, layers, text, named, pair, sanity=sanity)
+        pair = _pair(first, second)
+        return Asked("vqa", source or "", model, methods, layers, text, named, pair, float(part), sanity=sanity)
 
-    triggers = [panel.go.click, question.submit, answers.change, one.submit, other.submit, weight.change]
-    panel.asks(triggers, ask, [question, answers, one, other, weight])
-    panel.model.change(lambda model: gr.Dropdown(_answers(room, model)), panel.model, answers, **QUEUE)
+    inputs = [question, answers, one, other, weight]
+    asked = [panel.go.click, panel.source.change, question.submit, answers.change, one.submit, other.submit]
+    panel.asks(asked, ask, inputs)
+    panel.asks([weight.change], _with_contrast(ask), inputs)
+    panel.model.change(
+        lambda model: gr.Dropdown(choices=room.desk.answers_of(model), value=[]), panel.model, answers, **CHOICES
+    )
 
 
 def outcomes(room: Room, verb: str, noun: str) -> None:
@@ -140,24 +148,31 @@ def outcomes(room: Room, verb: str, noun: str) -> None:
 
     def ask(source: Any, model: str, methods: Any, layers: Any, sanity: bool, *said: Any) -> Asked:
         listed, first, second, part = said
-        names = tuple((listed or "").split(","))
-        return Asked(verb, source or "", model, methods, layers, "", names, _pair(first, second, part), sanity=sanity)
+        names, pair = tuple((listed or "").split(",")), _pair(first, second)
+        return Asked(verb, source or "", model, methods, layers, "", names, pair, float(part), sanity=sanity)
 
-    triggers = [panel.go.click, panel.source.change, targets.submit, one.submit, other.submit, weight.change]
-    panel.asks(triggers, ask, [targets, one, other, weight])
+    inputs = [targets, one, other, weight]
+    panel.asks([panel.go.click, panel.source.change, targets.submit, one.submit, other.submit], ask, inputs)
+    panel.asks([weight.change], _with_contrast(ask), inputs)
 
 
-def _pair(one: str | None, other: str | None, weight: float = 1.0) -> tuple[tuple[str, str, float], ...]:
+def _pair(one: str | None, other: str | None) -> tuple[tuple[str, str], ...]:
     """A contrast, where both of its sides are told; Gradio has None for a box that nobody wrote into."""
     both = (one or "").strip() and (other or "").strip()
-    return ((str(one), str(other), float(weight)),) if both else ()
+    return ((str(one), str(other)),) if both else ()
 
 
-def _same_photo(one: Explanation, other: Explanation) -> bool:
-    return torch.equal(one.picture.pixels, other.picture.pixels)
+def _with_contrast(ask: Callable[..., Asked]) -> Callable[..., Asked | None]:
+    """The weight of a contrast asks nothing before there is one."""
+
+    def again(*values: Any) -> Asked | None:
+        asked = ask(*values)
+        return asked if asked.versus else None
+
+    return again
 
 
-def _answers(room: Room, model: str | None = None) -> list[str]:
-    """What a model can answer; nothing for models that answer in any words."""
-    labels = room.desk.shelf.task("vqa", model).labels
-    return [] if labels is None else [labels.shown(number) for number in range(len(labels))]
+def _comparable(one: Explanation, other: Explanation) -> bool:
+    """Whether what two say differently comes from the words: same photo, same model."""
+    same = one.model == other.model and one.picture.pixels.shape == other.picture.pixels.shape
+    return same and torch.equal(one.picture.pixels, other.picture.pixels)

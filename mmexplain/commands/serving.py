@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import webbrowser
+from contextlib import ExitStack
 
 import click
 
@@ -49,15 +50,12 @@ def app(host: str, port: int | None, models: tuple[str, ...], device: str, share
     """
     # A service manager ends it as Ctrl-C does, and uploads go in either case.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with working("loading the models"):
-        from mmexplain.app.server import running
+    with ExitStack() as serving:
+        with working("loading the models"):
+            from mmexplain.app.server import running
 
-        served = running(models, host, port, device, share)
-        address = served.__enter__()
-    try:
+            address = serving.enter_context(running(models, host, port, device, share))
         click.echo(f"mmexplain is at {address} (Ctrl-C ends it)")
         if sys.stdout.isatty() and has_display():
             webbrowser.open(address)
         threading.Event().wait()
-    finally:
-        served.__exit__(None, None, None)

@@ -93,8 +93,7 @@ def _misses(explanation: Explanation) -> list[str]:
 def _show_words(explanation: Explanation, screen: Console) -> None:
     """What each word of the question added to each answer, by the method that promises to add up if there is one; and
     the words that the model does not know."""
-    method = next((name for name in explanation.text_maps if name in explanation.text_errors), None)
-    method = method or next(iter(explanation.text_maps))
+    method = explanation.text_methods[0]
     labels = [target.label for target in explanation.targets]
     table = plain_table(method, *labels, right=tuple(labels))
     values = explanation.text_maps[method].T.tolist()

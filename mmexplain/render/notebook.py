@@ -95,8 +95,7 @@ def _question(explanation: Explanation, number: int) -> str:
     :meth:`~mmexplain.explanation.Explanation.words_read` takes; nothing for other explanations."""
     if not explanation.text_maps or explanation.task != "vqa":
         return ""
-    adding = [place for place, method in enumerate(explanation.text_maps) if method in explanation.text_errors]
-    shares = text_view(explanation)[adding[0] if adding else 0]["parts"][number]["shares"]
+    shares = text_view(explanation)[0]["parts"][number]["shares"]
     marked = []
     for word, share in zip(explanation.words, shares, strict=True):
         colour = "240,135,20" if (share or 0) > 0 else "92,92,235"

@@ -14,6 +14,7 @@ from mmexplain.render.encode import TABLES, exchangeable
 from mmexplain.render.text import clean
 from mmexplain.render.view import view
 from mmexplain.render.whole import whole
+from mmexplain.targets import Target
 
 TITLES = {
     "caption": "Where the model looked, word by word",
@@ -46,15 +47,24 @@ def save_report(explanations: Sequence[Explanation], path: str | Path, title: st
     return path
 
 
-def report_html(explanations: Sequence[Explanation], title: str | None = None) -> str:
+def report_html(
+    explanations: Sequence[Explanation], title: str | None = None, chosen: int | str | Target | None = None
+) -> str:
     """The report as one HTML string.
+
+    Args:
+        explanations: what is shown, one section each.
+        title: heading; by default it says what was explained.
+        chosen: the target of the first of them that is shown at the start; by default one that is about something.
 
     Raises:
         InputError: no explanations.
+        TargetError: no such target.
     """
     if not explanations:
         raise InputError("a report needs at least one explanation")
-    views = [view(explanation, place) for place, explanation in enumerate(explanations)]
+    first = None if chosen is None else explanations[0].find(chosen)
+    views = [view(explanation, place, None if place else first) for place, explanation in enumerate(explanations)]
     tables = json.dumps([exchangeable(name) for name in TABLES])
     script = "\n".join([*map(asset, SCRIPTS[:-1]), f"const TABLES = {tables};", asset(SCRIPTS[-1])])
     return (

@@ -35,8 +35,9 @@ _GROUPS = {
 _TEXTS = {"caption": "Caption", "vqa": "Question"}
 
 
-def view(explanation: Explanation, place: int) -> dict[str, Any]:
-    """The template's record of one explanation; ``place`` numbers it within the report."""
+def view(explanation: Explanation, place: int, chosen: int | None = None) -> dict[str, Any]:
+    """The template's record of one explanation; ``place`` numbers it within the report, ``chosen`` is the number of the
+    target that is shown first."""
     height, width = explanation.geometry.original
     keys = list(explanation.maps)
     shown = None if explanation.geometry.frames is None else reel(explanation)
@@ -48,7 +49,7 @@ def view(explanation: Explanation, place: int) -> dict[str, Any]:
         for key in keys
     ]
     targets = [_target(explanation, target) for target in range(len(explanation))]
-    first = _first(targets, cells)
+    first = _first(targets, cells) if chosen is None else chosen
     clip = None if shown is None else clip_view(explanation, shown, first)
     words, groups = _words(explanation, targets)
     source = explanation.picture.source

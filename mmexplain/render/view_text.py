@@ -24,7 +24,8 @@ def text_view(explanation: Explanation) -> list[dict[str, Any]]:
     words = [clean(word) for word in explanation.words]
     read = "read" if explanation.task == "vqa" else "read before it"
     views = []
-    for method, values in explanation.text_maps.items():
+    for method in explanation.text_methods:
+        values = explanation.text_maps[method]
         errors = explanation.text_errors.get(method)
         misses = [None] * len(explanation) if errors is None else errors.tolist()
         parts = [

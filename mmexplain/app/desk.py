@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,17 @@ Progress = Callable[[int, int], None]
 
 class Stopped(MMExplainError):
     """A request that was called off, or took too long."""
+
+
+def told(error: Exception) -> str:
+    """What people are told of an error: how to mend it; of a fault of the program's only that the log has it. Called
+    where the error is caught."""
+    if isinstance(error, MMExplainError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory: take a smaller photo, or fewer methods and targets"
+    logging.getLogger(__name__).exception("a request to the app failed")
+    return "this went wrong inside mmexplain; the server's log says where"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import gradio as gr
 
 from mmexplain.app import pieces, samples
 from mmexplain.app.asked import Asked, Missing
-from mmexplain.app.desk import Desk, Stopped
+from mmexplain.app.desk import Desk, Stopped, told
 from mmexplain.app.results import Results
 from mmexplain.app.uploads import clip_input, photo_input
 from mmexplain.errors import MMExplainError
@@ -188,13 +188,8 @@ class Panel:
             return work(stop)
         except (Stopped, Missing) as error:
             return {self.status: pieces.note(str(error))}
-        except MMExplainError as error:
-            return {self.status: pieces.problem(str(error))}
-        except MemoryError:
-            return {self.status: pieces.problem("out of memory: take a smaller photo, or fewer methods and targets")}
-        except Exception:
-            logging.getLogger(__name__).exception("a request to the app failed")
-            return {self.status: pieces.problem("this went wrong inside mmexplain; the server's log says where")}
+        except Exception as error:
+            return {self.status: pieces.problem(told(error))}
         finally:
             if self.room.stops.get(place) is stop:
                 del self.room.stops[place]

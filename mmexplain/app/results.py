@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from contextlib import suppress
@@ -12,6 +11,7 @@ from threading import Event, Thread
 from uuid import uuid4
 
 from mmexplain.explanation import Explanation
+from mmexplain.filenames import safe
 
 KEPT = 3600
 """Seconds that files are kept."""
@@ -74,5 +74,4 @@ class Results:
 def stem(explanation: Explanation) -> str:
     """A file name for an explanation, safe on any system."""
     name = Path(explanation.picture.source or explanation.task).stem
-    safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.")[:60]
-    return f"{safe or explanation.task}.mmexplain"
+    return f"{safe(name)[:60] or explanation.task}.mmexplain"

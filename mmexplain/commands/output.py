@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mmexplain.errors import InputError
+from mmexplain.filenames import safe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -159,7 +159,7 @@ def overlay_names(explanation: Explanation) -> list[tuple[str, str, str, int]]:
 
 
 def _safe(text: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unnamed"
+    return safe(text) or "unnamed"
 
 
 def _save_png(picture: Image, path: Path) -> None:

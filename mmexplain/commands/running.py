@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,22 +85,12 @@ def _photo(path: str) -> Any:
 
 def _print(explanation: Explanation, files: list[str], as_json: bool, verdicts: Sequence[Verdict]) -> None:
     if as_json:
-        record = explanation.to_json(files)
-        if verdicts:
-            record["sanity"] = [verdict.to_json() for verdict in verdicts]
-        click.echo(json.dumps(_finite(record), indent=2, allow_nan=False))
+        from mmexplain.record import record
+
+        click.echo(json.dumps(record(explanation, files), indent=2, allow_nan=False))
         return
     from mmexplain.commands.tables import show_explanation
 
     show_explanation(explanation, files)
     for verdict in verdicts:
         click.echo(verdict.line())
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity (the log-probability of a word that cannot be said): null stands for it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value

@@ -47,6 +47,14 @@ class Visitor:
     def box(self, label: str) -> Any:
         return self.here.get_by_label(re.compile(rf"^\s*{re.escape(label)}(\s|$)")).first
 
+    def add_method(self, name: str) -> Any:
+        """Open the settings and choose one more method; its box."""
+        self.here.get_by_text("Model, method, layer").click()
+        methods = self.box("Methods")
+        methods.fill(name)
+        methods.press("Enter")
+        return methods
+
     def press(self, name: str) -> None:
         self.click(self.here.get_by_role("button", name=name, exact=True))
 
@@ -237,10 +245,7 @@ def test_a_clip_is_played(visit: Any) -> None:
 
 def test_classes_with_several_methods_and_a_check(visit: Any) -> None:
     someone = visit().tab("Classes")
-    someone.here.get_by_text("Model, method, layer").click()
-    methods = someone.box("Methods")
-    methods.fill("layercam")
-    methods.press("Enter")
+    someone.add_method("layercam")
     layers = someone.box("Layers")
     layers.fill("blocks.4")
     someone.here.get_by_role("option", name="blocks.4.2").click()
@@ -265,10 +270,7 @@ def test_layers_are_compared(visit: Any) -> None:
 
 def test_long_work_is_stopped(visit: Any) -> None:
     someone = visit().tab("Classes")
-    someone.here.get_by_text("Model, method, layer").click()
-    methods = someone.box("Methods")
-    methods.fill("rise(masks=8000)")
-    methods.press("Enter")
+    methods = someone.add_method("rise(masks=8000)")
     someone.upload(PHOTO)
     someone.here.get_by_text(re.compile(r"explaining")).first.wait_for()
     someone.page.wait_for_timeout(2000)

@@ -60,8 +60,9 @@ def forward_alone(case: Case) -> Maps:
 def with_mmexplain(case: Case, methods: Sequence[str] = ("gradcam",)) -> Maps:
     """``mmexplain.explain`` as it comes, from the prepared photo to the Explanation."""
     from mmexplain import explain
-    from mmexplain.explanation import MapKey, Picture
+    from mmexplain.explanation import MapKey
     from mmexplain.geometry import Geometry
+    from mmexplain.picture import Picture
     from mmexplain.preprocess import Preprocess
     from mmexplain.targets import Target
     from mmexplain.tasks.base import Batch

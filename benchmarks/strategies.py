@@ -21,8 +21,9 @@ from common import RESULTS, Others, alternate, describe, machine, save, table
 from torch import Tensor
 
 import mmexplain
-from mmexplain.explanation import MapKey, Picture
+from mmexplain.explanation import MapKey
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.preprocess import Preprocess
 from mmexplain.targets import Target
 from mmexplain.tasks.base import Batch, Task

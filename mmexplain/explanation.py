@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmexplain.errors import InputError, LayerError, MethodError, TargetError, did_you_mean
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.targets import Target
 
 if TYPE_CHECKING:
@@ -23,24 +24,6 @@ FORMAT = "mmexplain.explanation/1"
 
 MAX_BYTES = 2 * 2**30
 """Memory that the heatmap of a clip may take."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """The photo or the clip as people see it.
-
-    Attributes:
-        pixels: ``[h, w, 3]`` uint8 RGB, upright; large photos are reduced for display (the geometry keeps the
-            original size). For a clip ``[n, h, w, 3]``: n of its frames, fewer than the file has where it is long.
-        source: path or name it came from, None for an image given in memory.
-        frames: for a clip, the numbers of the n frames in the file, increasing; None for a photo.
-        times: for a clip with a clock, when these frames are shown, in seconds from the first frame of the file.
-    """
-
-    pixels: Tensor
-    source: str | None = None
-    frames: tuple[int, ...] | None = None
-    times: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -227,8 +227,30 @@ class Geometry:
             raise ValueError(
                 f"the peak of a photo's map [h, w] was asked for, got {list(values.shape)}; see peak_in_clip"
             )
-        found = self._peak(values[None], lambda single: single)
-        return None if found is None else found[:2]
+        return self.peaks(values[None])[0]
+
+    def peaks(self, maps: Tensor) -> list[tuple[int, int] | None]:
+        """:meth:`peak` of each of N maps ``[N, h', w']``, in far less time than one by one."""
+        values = maps.detach().to("cpu", torch.float64)
+        rows, columns, x, y = self._candidates(values.shape[1], values.shape[2])
+        height, width = self.input
+        step = max(1, _PIXELS_AT_ONCE // max(1, len(rows) * len(columns)))
+        found: list[tuple[int, int] | None] = []
+        for part in values.split(step) if len(rows) and len(columns) else ():
+            across = interpolate(part, centres(width, part.shape[2])[columns], 2)
+            pixels = interpolate(across, centres(height, part.shape[1])[rows], 1)
+            flat = pixels.flatten(1)
+            best, places = flat.max(1)
+            ties = (flat == best[:, None]).sum(1)
+            shown = (best > flat.amin(1)) & part.flatten(1).isfinite().all(1)
+            for number, (place, tied, some) in enumerate(
+                zip(places.tolist(), ties.tolist(), shown.tolist(), strict=True)
+            ):
+                row, column = divmod(place, len(columns))
+                if tied > 1 and some:
+                    row, column = _middle(pixels[number] == best[number], row, column)
+                found.append(self._pixel(x[columns[column]], y[rows[row]]) if some else None)
+        return found or [None] * len(values)
 
     def peak_in_clip(self, values: Tensor) -> tuple[int, int, int] | None:
         """``(x, y, frame)`` where a clip's map ``[t, h', w']`` is largest: :meth:`peak` over space and time."""
@@ -285,15 +307,10 @@ class Geometry:
         """Where ``[t, h', w']``, upsampled and carried ``over_time`` (``[..., t] → [..., n]``), is largest: (x, y,
         number of the n).
 
-        Between the centres of neighbouring cells an interpolated map is bilinear, and so largest (and smallest) at the
-        outermost of the pixels that lie there: no others need to be looked at.
         """
         values = values.detach().to("cpu", torch.float64)
         height, width = self.input
-        x, y = self.point_to_original(grid(width, width), grid(height, height))
-        left, top, right, bottom = self.visible
-        columns = _extremes(centres(width, values.shape[2]), values.shape[2], (x >= left) & (x < right))
-        rows = _extremes(centres(height, values.shape[1]), values.shape[1], (y >= top) & (y < bottom))
+        rows, columns, x, y = self._candidates(values.shape[1], values.shape[2])
         if not values.isfinite().all() or not len(rows) or not len(columns):
             return None
         across = interpolate(values, centres(width, values.shape[2])[columns], 2)
@@ -318,12 +335,29 @@ class Geometry:
         if ties > 1:
             tied = torch.cat([strip(start)[place] == best for start in range(0, len(rows), step)])
             row, column = _middle(tied, row, column)
-        high, wide = self.original
+        return (*self._pixel(x[columns[column]], y[rows[row]]), place)
+
+    def _candidates(self, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows and columns of the input's pixels among which a map of ``rows`` × ``columns`` cells is largest where the
+        model saw photo, and where all columns and all rows of the input lie in the original.
+
+        Between the centres of neighbouring cells an interpolated map is bilinear, and so largest (and smallest) at the
+        outermost of the pixels that lie there: no others need to be looked at.
+        """
+        height, width = self.input
+        x, y = self.point_to_original(grid(width, width), grid(height, height))
+        left, top, right, bottom = self.visible
         return (
-            min(max(int(x[columns[column]].floor()), 0), wide - 1),
-            min(max(int(y[rows[row]].floor()), 0), high - 1),
-            place,
+            _extremes(centres(height, rows), rows, (y >= top) & (y < bottom)),
+            _extremes(centres(width, columns), columns, (x >= left) & (x < right)),
+            x,
+            y,
         )
+
+    def _pixel(self, x: Tensor, y: Tensor) -> tuple[int, int]:
+        """The pixel of the original that a point lies in."""
+        height, width = self.original
+        return min(max(int(x.floor()), 0), width - 1), min(max(int(y.floor()), 0), height - 1)
 
     def _steps(self, values: Tensor) -> int:
         """How many values a place has over time: of the map's ``[t, h', w']``, or of the frames."""

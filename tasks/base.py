@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import InputError
-from mmexplain.explanation import Picture
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo, display, load_image
+from mmexplain.picture import Picture
 from mmexplain.preprocess import PhotoPreprocess
 from mmexplain.reader import Reader, ReaderOf
 from mmexplain.targets import Target

@@ -12,8 +12,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmexplain.errors import InputError
-from mmexplain.explanation import Picture
 from mmexplain.geometry import Geometry, fit
+from mmexplain.picture import Picture
 from mmexplain.pixels import reduced
 from mmexplain.preprocess import PhotoPreprocess
 from mmexplain.tasks.base import Batch, PhotoTask

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mmexplain.commands.output import Destination, overlay_names
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.targets import Target
 from tests.command_line import CLASSES, one_line, picture, record, refusal, run, save_classifier, write_card
 

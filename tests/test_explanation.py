@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mmexplain.errors import InputError, LayerError, MethodError, TargetError
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.targets import Target, contrast
 
 

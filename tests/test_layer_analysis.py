@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 import mmexplain
 from mmexplain.errors import InputError, LayerError, MethodError
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
 from mmexplain.layer_analysis import compare, layers_report
 from mmexplain.layer_report import LayersReport
+from mmexplain.picture import Picture
 from mmexplain.preprocess import Preprocess
 from mmexplain.ranks import ranks, spearman
 from mmexplain.targets import Target

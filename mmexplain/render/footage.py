@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mmexplain.errors import InputError
-from mmexplain.explanation import Explanation, Picture
+from mmexplain.explanation import Explanation
+from mmexplain.picture import Picture
 from mmexplain.pixels import reduced
 from mmexplain.video import Video, open_video
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from mmexplain.errors import InputError, LayerError, MethodError, ModelError
 from mmexplain.explainer import explain
-from mmexplain.explanation import Explanation, Picture
+from mmexplain.explanation import Explanation
 from mmexplain.forward import model_runs
 from mmexplain.methods.registry import DEFAULT_METHOD, select
+from mmexplain.picture import Picture
 from mmexplain.preprocess import PhotoPreprocess, Preprocess
 from mmexplain.surroundings import require_ordinary, undisturbed
 from mmexplain.taps import suggest

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from mmexplain.errors import InputError, MethodError
 from mmexplain.explainer import explain
-from mmexplain.explanation import Explanation, Picture
+from mmexplain.explanation import Explanation
 from mmexplain.io import Photo, display
 from mmexplain.methods.method import Method
 from mmexplain.methods.registry import select
+from mmexplain.picture import Picture
 from mmexplain.problem import Choice
 from mmexplain.reader import Reader
 from mmexplain.targets import Target

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mmexplain.explainer import explain
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
 from mmexplain.methods import fused
 from mmexplain.methods.elementwise import GAMMA
+from mmexplain.picture import Picture
 from tests.command_line import record, run
 from tests.models import ModelTask, PlainCNN, VideoNet, classes, noise, seeded
 

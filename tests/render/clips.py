@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.targets import Target
 
 STEPS, GRID = 4, 6

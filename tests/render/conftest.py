@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.targets import Target
 
 HEIGHT, WIDTH = 60, 90

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.targets import Target, contrast
 
 HEIGHT, WIDTH, GRID = 60, 90, 6

@@ -15,7 +15,8 @@ import mmexplain.render.clip as clip_module
 import mmexplain.render.movie as movie
 from mmexplain.commands.output import Destination
 from mmexplain.errors import InputError, TargetError
-from mmexplain.explanation import MapKey, Picture
+from mmexplain.explanation import MapKey
+from mmexplain.picture import Picture
 from mmexplain.render import overlay, save_clip
 from mmexplain.render.footage import Footage
 from mmexplain.tasks.clips import Album

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mmexplain.errors import InputError
-from mmexplain.explanation import MapKey, Picture
+from mmexplain.explanation import MapKey
+from mmexplain.picture import Picture
 from mmexplain.render import overlay
 from mmexplain.render.clip_heat import ClipHeat
 from mmexplain.render.heat import heat

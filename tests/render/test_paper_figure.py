@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mmexplain.errors import InputError, LayerError, MethodError, TargetError
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.render import paper_figure
 from mmexplain.render.legend import ENDS
 from mmexplain.targets import Target, contrast

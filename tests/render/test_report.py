@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mmexplain.errors import InputError
-from mmexplain.explanation import MapKey, Picture
+from mmexplain.explanation import MapKey
+from mmexplain.picture import Picture
 from mmexplain.render import notebook_html, report_html, save_report
 from mmexplain.render.colors import rgba_table
 from mmexplain.render.encode import STEPS, TABLES, exchangeable

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
+from mmexplain.picture import Picture
 from mmexplain.render import notebook_html, report_html
 from mmexplain.targets import Target
 from tests.render.conftest import GEOMETRIES

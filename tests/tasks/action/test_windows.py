@@ -12,8 +12,9 @@ from PIL import Image
 from torch import nn
 
 from mmexplain.errors import InputError
-from mmexplain.explanation import Explanation, MapKey, Picture
+from mmexplain.explanation import Explanation, MapKey
 from mmexplain.geometry import Geometry
+from mmexplain.picture import Picture
 from mmexplain.preprocess import Preprocess
 from mmexplain.targets import Target
 from mmexplain.tasks.action import windows as stitching

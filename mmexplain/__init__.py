@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmexplain.explainer import explain
     from mmexplain.explanation import Explanation
     from mmexplain.geometry import Geometry
+    from mmexplain.jobs.store import Store, open_store
     from mmexplain.layer_analysis import layers_report
     from mmexplain.layer_report import LayersReport
     from mmexplain.targets import Target
@@ -41,6 +42,7 @@ __all__ = [
     "MMExplainError",
     "MethodError",
     "ModelError",
+    "Store",
     "Target",
     "TargetError",
     "__version__",
@@ -49,16 +51,19 @@ __all__ = [
     "layers_report",
     "load",
     "methods",
+    "open_store",
 ]
 
 _MODULE_OF = {
     "Explanation": "mmexplain.explanation",
     "Geometry": "mmexplain.geometry",
     "LayersReport": "mmexplain.layer_report",
+    "Store": "mmexplain.jobs.store",
     "Target": "mmexplain.targets",
     "explain": "mmexplain.explainer",
     "layers_report": "mmexplain.layer_analysis",
     "load": "mmexplain.tasks.registry",
+    "open_store": "mmexplain.jobs.store",
 }
 
 

@@ -18,13 +18,15 @@ from click.exceptions import NoArgsIsHelpError
 
 from mmexplain.commands.acting import action
 from mmexplain.commands.answering import vqa
-from mmexplain.commands.evaluating import Stopped, evaluate
+from mmexplain.commands.evaluating import evaluate
 from mmexplain.commands.explaining import caption, classify
+from mmexplain.commands.jobs import run
 from mmexplain.commands.layering import layers_report
 from mmexplain.commands.listing import layers, methods, models
 from mmexplain.commands.options import examples
 from mmexplain.commands.serving import app
 from mmexplain.commands.showing import demo
+from mmexplain.commands.stopping import Stopped
 from mmexplain.errors import MMExplainError
 
 BAD_INPUT = 2
@@ -101,6 +103,7 @@ class Verbs(click.Group):
         'mmexplain vqa photo.jpg "what is the dog doing"    an answer, and a map for each you name',
         "mmexplain classify photo.jpg    the likeliest classes, and a map for each",
         "mmexplain action clip.mp4       the likeliest actions, and maps over space and time",
+        "mmexplain run caption photos/ --out store/    many inputs, into a table that resumes",
         "mmexplain app                   all of it in a browser",
         "mmexplain caption --help        every verb has help of its own",
     ),
@@ -110,7 +113,7 @@ def cli() -> None:
     """See where a vision-language model looked, for every thing it said."""
 
 
-for _verb in (caption, vqa, classify, action, layers_report, evaluate, methods, models, layers, demo, app):
+for _verb in (caption, vqa, classify, action, layers_report, run, evaluate, methods, models, layers, demo, app):
     cli.add_command(_verb)
 
 

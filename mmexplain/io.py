@@ -66,11 +66,13 @@ class Photo:
         image: upright RGB; photos of more than :data:`MAX_DECODED` pixels are held at reduced size.
         original: ``(H, W)`` of the upright original, pixels.
         source: the path it came from, None for one given in memory.
+        shown: whether people will look at it, so that what is made of it keeps a copy for display.
     """
 
     image: Image.Image
     original: Size
     source: str | None = None
+    shown: bool = True
 
     @property
     def geometry(self) -> Geometry:

@@ -45,6 +45,28 @@ class Batch:
     def __len__(self) -> int:
         return next(iter(self.inputs.values())).shape[0]
 
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """One batch of several, whose inputs must have one shape and be read alike.
+
+        Raises:
+            InputError: their inputs have different shapes.
+        """
+        first = batches[0]
+        if len(batches) == 1:
+            return first
+        for name in first.inputs:
+            shapes = {tuple(batch.inputs[name].shape[1:]) for batch in batches}
+            if len(shapes) > 1:
+                raise InputError(f"inputs of different sizes cannot be one batch: {', '.join(map(str, shapes))}")
+        return cls(
+            {name: torch.cat([batch.inputs[name] for batch in batches]) for name in first.inputs},
+            {name: torch.cat([batch.context[name] for batch in batches]) for name in first.context},
+            [geometry for batch in batches for geometry in batch.geometries],
+            [picture for batch in batches for picture in batch.pictures],
+            first.reader,
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on ``device``."""
         return Batch(
@@ -129,8 +151,14 @@ def photo_batch(
     return Batch(
         {"image": torch.stack(tensors).to(device, dtype)},
         geometries=list(geometries),
-        pictures=[Picture(display(photo), photo.source) for photo in photos],
+        pictures=[picture_of(photo) for photo in photos],
     )
+
+
+def picture_of(photo: Photo) -> Picture:
+    """The photo for display; without pixels where nobody will look at it."""
+    pixels = display(photo) if photo.shown else torch.empty(0, 0, 3, dtype=torch.uint8)
+    return Picture(pixels, photo.source)
 
 
 def _named(photos: Sequence[Photo], number: int) -> str:
@@ -268,11 +296,13 @@ class PhotoTask(Task):
 
     def prepare(self, images: Any) -> Batch:
         """One photo or a sequence of them (paths, PIL images, whatever :func:`mmexplain.io.load_image` takes)
-        → a batch whose input ``image`` is ``[B, 3, h, w]``.
+        → a batch whose input ``image`` is ``[B, 3, h, w]``. A batch that was made before comes back as it is.
 
         Raises:
             InputError: a photo that cannot be read, or photos that become inputs of different sizes.
         """
+        if isinstance(images, Batch):
+            return images
         like = self.like
         return photo_batch(images, self.preprocess, like.device, like.dtype)
 

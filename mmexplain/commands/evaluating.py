@@ -12,6 +12,7 @@ import click
 from mmexplain.commands.options import device_option, examples
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.protocol_options import chosen
+from mmexplain.commands.stopping import Stopped
 from mmexplain.errors import InputError
 from mmexplain.evaluate.registry import LAYOUTS, PROTOCOLS, get, known
 
@@ -28,10 +29,6 @@ def _listed() -> str:
     protocols = [f"  {name:<20} {held.what:<36} {held.data}" for name, held in PROTOCOLS.items()]
     layouts = [f"  {name:<10} {text}" for name, text in LAYOUTS.items()]
     return "\n".join(["\b", "Protocols, and their data:", *protocols, "", "\b", "Data:", *layouts, "", ""])
-
-
-class Stopped(KeyboardInterrupt):
-    """The user interrupted, and is told what that means."""
 
 
 @click.command(

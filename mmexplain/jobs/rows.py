@@ -139,10 +139,10 @@ def explanation_of(rows: Sequence[Mapping[str, Any]], picture: Picture, pixel_me
         pixel_methods: names of the methods whose maps have a channel axis.
     """
     first = rows[0]
-    ofkey: dict[MapKey, list[Mapping[str, Any]]] = {}
+    by_key: dict[MapKey, list[Mapping[str, Any]]] = {}
     for row in rows:
-        ofkey.setdefault(MapKey(row["layer"], row["method"]), []).append(row)
-    targets = next(iter(ofkey.values()))
+        by_key.setdefault(MapKey(row["layer"], row["method"]), []).append(row)
+    targets = next(iter(by_key.values()))
     probabilities = [row["probability"] for row in targets]
     return Explanation(
         task=first["task"],
@@ -151,8 +151,8 @@ def explanation_of(rows: Sequence[Mapping[str, Any]], picture: Picture, pixel_me
         targets=[_target_of(row) for row in targets],
         scores=torch.tensor([row["score"] for row in targets]),
         probabilities=None if None in probabilities else torch.tensor(probabilities),
-        maps={key: torch.stack([_map_of(row) for row in found]) for key, found in ofkey.items()},
-        geometry=_geometry_of(first),
+        maps={key: torch.stack([_map_of(row) for row in found]) for key, found in by_key.items()},
+        geometry=geometry_of(first),
         picture=picture,
         words=list(first["words"] or ()),
         provenance=json.loads(first["provenance"]),
@@ -235,7 +235,8 @@ def _geometry(geometry: Geometry) -> dict[str, Any]:
     return {name: value for name, value in geometry.to_dict().items() if name != "original"}
 
 
-def _geometry_of(row: Mapping[str, Any]) -> Geometry:
+def geometry_of(row: Mapping[str, Any]) -> Geometry:
+    """How the model's input lay over the original, from any row of an input."""
     return Geometry.from_dict({**row["geometry"], "original": (row["height"], row["width"])})
 
 

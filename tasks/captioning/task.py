@@ -17,7 +17,7 @@ from mmexplain.problem import Choice
 from mmexplain.surroundings import undisturbed
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
-from mmexplain.tasks.base import PhotoTask, contrasted, evenly, probabilities_of
+from mmexplain.tasks.base import Batch, PhotoTask, contrasted, evenly, probabilities_of
 from mmexplain.tasks.captioning.captioner import DecoderOutput
 from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.captioning.phrases import Phrasing
@@ -210,7 +210,7 @@ class Captioning(PhotoTask):
         The encoder runs once: the search for a caption and the explanation share its features.
 
         Args:
-            images: one photo, or a list of photos.
+            images: one photo, a list of photos, or what :meth:`prepare` made of one.
             caption: what to score; for a list of photos, one for each. None lets the model speak.
             words: words and phrases of the caption to explain, or one of them; None explains every word.
             whole: explain the caption as a whole too.
@@ -228,7 +228,7 @@ class Captioning(PhotoTask):
             InputError: a photo that cannot be read, or an option out of range.
             LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
-        several = isinstance(images, (list, tuple))
+        several = isinstance(images, list | tuple | Batch)
         if beam < 1:
             raise InputError(f"a search needs a beam of at least 1, not {beam}")
         if score not in ("logit", "log-probability"):

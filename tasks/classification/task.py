@@ -13,7 +13,7 @@ from mmexplain.explanation import Explanation
 from mmexplain.preprocess import PhotoPreprocess, Preprocess
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
-from mmexplain.tasks.base import PhotoTask
+from mmexplain.tasks.base import Batch, PhotoTask
 from mmexplain.tasks.classification.outputs import find_logits
 from mmexplain.tasks.labels import Labels
 from mmexplain.tasks.outcomes import Contrast, Link, Name, OutcomeTask, named
@@ -114,7 +114,7 @@ class Classifier(OutcomeTask, PhotoTask):
         The likeliest classes are read off the same forward pass that their maps are made from.
 
         Args:
-            images: one photo, or a list of photos.
+            images: one photo, a list of photos, or what :meth:`prepare` made of one.
             targets: class names or numbers; None explains the ``top`` likeliest classes of each photo.
             top: how many, if ``targets`` is None.
             versus: hold each target against this class ("tiger cat rather than bull mastiff"). Or pairs
@@ -139,7 +139,7 @@ class Classifier(OutcomeTask, PhotoTask):
             return [[self.contrast(target, against) for target in row] for row in rows]
 
         found: list[Explanation] = explain(self, batch, choose, **options)
-        return found if isinstance(images, (list, tuple)) else found[0]
+        return found if isinstance(images, list | tuple | Batch) else found[0]
 
 
 def _preprocess_of(model: nn.Module, transforms: Any) -> PhotoPreprocess:

@@ -11,14 +11,13 @@ from torch import Tensor
 from mmexplain.errors import InputError, MethodError
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
-from mmexplain.io import Photo, display
+from mmexplain.io import Photo
 from mmexplain.methods.method import Method
 from mmexplain.methods.registry import select
-from mmexplain.picture import Picture
 from mmexplain.problem import Choice
 from mmexplain.reader import Reader
 from mmexplain.targets import Target
-from mmexplain.tasks.base import Batch, Task, evenly, probabilities_of
+from mmexplain.tasks.base import Batch, Task, evenly, picture_of, probabilities_of
 from mmexplain.tasks.huggingface import said
 from mmexplain.tasks.huggingface.attention import Listening
 from mmexplain.tasks.huggingface.said import Said, ScoreName
@@ -62,7 +61,7 @@ class OnPhoto(Task):
             {"image": self.look.image},
             {"prompt": self.look.prompt, **self.look.context},
             [self.look.geometry],
-            [Picture(display(self.photo), self.photo.source)],
+            [picture_of(self.photo)],
         )
 
     def encode(self, inputs: dict[str, Tensor]) -> Tensor:

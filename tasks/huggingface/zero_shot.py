@@ -12,6 +12,7 @@ from mmexplain.errors import InputError, TargetError, did_you_mean
 from mmexplain.explainer import explain
 from mmexplain.problem import Choice
 from mmexplain.targets import Target
+from mmexplain.tasks.base import Batch
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.layers import default_layer
 from mmexplain.tasks.huggingface.similarity import Similarity
@@ -128,7 +129,7 @@ class ZeroShot(OutcomeTask, PatchTask):
             return Choice([[self._numbered(target, known) for target in row] for row in rows], context)
 
         found = explain(self, self.prepare(images), choose, **options)
-        return found if isinstance(images, (list, tuple)) else found[0]
+        return found if isinstance(images, list | tuple | Batch) else found[0]
 
     def _best(self, fits: Tensor, known: Sequence[str], top: int | None, against: Target | None) -> list[list[Target]]:
         """The texts that fit best, for each row of ``fits`` ``[B, N]``."""

@@ -16,7 +16,7 @@ from mmexplain.preprocess import Preprocess
 from mmexplain.problem import Choice
 from mmexplain.taps import suggest
 from mmexplain.targets import Kind, Target
-from mmexplain.tasks.base import PhotoTask
+from mmexplain.tasks.base import Batch, PhotoTask
 from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.labels import Labels
 from mmexplain.tasks.outcomes import Contrast, Name, OutcomeTask, ScoreName, listed, named
@@ -117,7 +117,7 @@ class VQA(OutcomeTask, PhotoTask):
         """A map for every answer over each photo and, if asked for, what each word of the question added to it.
 
         Args:
-            images: one photo, or a list of photos.
+            images: one photo, a list of photos, or what :meth:`prepare` made of one.
             question: what is asked; for a list of photos, one for all of them or one for each.
             answers: answers that the model is made to consider.
             versus: pairs of answers; each adds the contrast of the two, or, with a third number w, of the one and w of
@@ -135,7 +135,7 @@ class VQA(OutcomeTask, PhotoTask):
             InputError: a photo that cannot be read, or a question without a word that the model knows.
             LayerError, MethodError, ModelError, DeviceError: see :func:`mmexplain.explain`.
         """
-        several = isinstance(images, (list, tuple))
+        several = isinstance(images, list | tuple | Batch)
         count = len(images) if several else 1
         if question is None:
             raise InputError("there is no question; ask something, such as 'what is the dog doing'")

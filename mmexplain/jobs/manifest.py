@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, islice, pairwise
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow
@@ -145,8 +145,9 @@ class Manifest:
             parquet = pyarrow.parquet.ParquetFile(file, metadata=self._metadata)
             table = parquet.read_row_groups(range(first, last + 1), use_threads=False)
         table = table.slice(rows[0] - self._starts[first], len(rows))
-        *columns, answers = (table[name].to_pylist() for name in _SCHEMA.names)
-        return [Item(*row, tuple(each)) for *row, each in zip(*columns, answers, strict=True)]
+        columns: list[list[Any]] = [table[name].to_pylist() for name in _SCHEMA.names]
+        columns[-1] = [tuple(answers) for answers in columns[-1]]
+        return [Item(*row) for row in zip(*columns, strict=True)]
 
     def __iter__(self) -> Iterator[Item]:
         """All items, a row group of them in memory at a time."""

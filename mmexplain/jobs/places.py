@@ -5,7 +5,6 @@ A place is a plain path, an fsspec URL (``s3://bucket/a.jpg``) or a chain of the
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import posixpath
@@ -98,7 +97,7 @@ def telling(place: str) -> Generator[None]:
         raise InputError(f"{place!r} is a folder, not a file") from None
     except PermissionError:
         raise InputError(f"{place!r} cannot be read: permission denied") from None
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         raise InputError(f"{place!r} cannot be read: no answer in time; try again") from None
     except UnicodeError:
         raise InputError(f"{place!r} is not UTF-8 text; convert it") from None
@@ -173,7 +172,7 @@ def is_folder(place: str) -> bool:
 
 
 def walk(folder: str, depth: int | None = None) -> Iterator[str]:
-    """Names of the files in a folder and those in it, sorted, relative to it and with slashes; hidden ones are left out.
+    """Names of the files in a folder and in those in it, sorted, relative to it; hidden ones are left out.
 
     One folder's names at a time are in memory.
 

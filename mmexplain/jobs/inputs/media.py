@@ -37,8 +37,10 @@ def is_pattern(place: str) -> bool:
 
 
 def expand(pattern: str) -> Iterator[str]:
-    """The files that a pattern stands for: those of ``{000..009}`` and ``{train,val}`` in that order, whether they exist
-    or not; those of ``*`` and ``**`` sorted.
+    """The files that a pattern stands for.
+
+    Those of ``{000..009}`` and ``{train,val}`` come in that order, whether they exist or not; those of ``*`` and
+    ``**`` exist and are sorted.
 
     Raises:
         InputError: a folder cannot be listed.

@@ -73,15 +73,13 @@ def _members(file: BinaryIO, shard: str) -> Iterator[Member]:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (header := tar.next()) is not None:
-                tar.members.clear()
+                tar.members.clear()  # type: ignore[attr-defined]
                 folder, slash, name = header.name.rpartition("/")
                 stem, dot, suffix = name.partition(".")
                 if not (header.isreg() and stem and dot):
                     continue
                 if "::" in header.name or header.issparse():
-                    raise InputError(
-                        f"{shard!r} has the member {header.name!r}: its place in it cannot be written down"
-                    )
+                    raise InputError(f"{shard!r} has the member {header.name!r}, which cannot be addressed; rename it")
                 after = file.tell()
                 yield folder + slash + stem, suffix.lower(), header
                 file.seek(after)

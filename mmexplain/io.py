@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,8 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 from torch import Tensor
 
-from mmexplain.errors import InputError, did_you_mean
+from mmexplain.errors import InputError
 from mmexplain.geometry import Geometry, Size, fit
+from mmexplain.paths import check_path
 from mmexplain.pixels import reduce_to_rgb
 
 MAX_PIXELS = 300_000_000
@@ -113,13 +115,33 @@ def display(photo: Photo, max_side: int = 1600) -> Tensor:
     return torch.from_numpy(np.array(image))
 
 
+def decode_image(data: bytes, source: str, frame: int | None = None) -> Photo:
+    """Decode a photo from the bytes of its file, as :func:`load_image` does.
+
+    Args:
+        data: the whole file.
+        source: where the bytes came from, which messages quote and the photo keeps.
+        frame: which frame or page of a file that has several, counted from 0.
+
+    Raises:
+        InputError: it cannot be decoded; the message quotes the source and says how to mend it.
+    """
+    if not data:
+        raise InputError(f"{source!r} is empty (0 bytes); copy or download it again")
+    return _decode(lambda: io.BytesIO(data), source, frame)
+
+
 def _from_file(name: str, frame: int | None) -> Photo:
     path = check_path(name)
+    return _decode(lambda: path.open("rb"), name, frame)
+
+
+def _decode(open_file: Callable[[], BinaryIO], name: str, frame: int | None) -> Photo:
     # Pillow warns of damaged metadata that nobody needs. Appended, the rule yields to any that the user has set;
     # and as it stays, no thread can undo what another has set, as leaving a `catch_warnings` would.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
     try:
-        with path.open("rb") as file, _open(file, name) as image:
+        with open_file() as file, _open(file, name) as image:
             frames = getattr(image, "n_frames", 1)
             if frame is not None:
                 if not 0 <= frame < frames:
@@ -136,50 +158,13 @@ def _from_file(name: str, frame: int | None) -> Photo:
     except PermissionError:
         raise InputError(f"{name!r} cannot be read: permission denied; try `chmod +r`") from None
     except UnidentifiedImageError:
-        raise InputError(f"{name!r} is {_what_it_is(path)}") from None
+        with open_file() as file:
+            raise InputError(f"{name!r} is {_what_it_is(file.read(256))}") from None
     except MemoryError:
         raise InputError(f"{name!r} does not fit into memory; make it smaller first") from None
     # Decoders meet bytes from anywhere and raise anything: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         raise InputError(f"{name!r} is cut short or damaged ({_reason(error)}); copy or download it again") from None
-
-
-def check_path(name: str, kind: str = "photo") -> Path:
-    """The path of a file that exists and is not empty.
-
-    Raises:
-        InputError: it is not; the message speaks of a ``kind``.
-    """
-    if not name.strip():
-        raise InputError(f"no {kind} was given: the path is {name!r}")
-    if re.match(r"(?i)[a-z][a-z0-9+.-]+://|data:image/", name):
-        raise InputError(f"{name[:200]!r} is a web address; download the {kind} first and give the file")
-    try:
-        path = Path(name)
-        if path.is_dir():
-            raise InputError(f"{name!r} is a folder; give a {kind} in it")
-        if not os.path.lexists(path):
-            raise InputError(f"no such file: {name!r}{_nearby(path)}")
-        if not path.exists():
-            raise InputError(f"{name!r} is a link to a file that does not exist; mend the link")
-        if not path.is_file():
-            raise InputError(f"{name!r} is not a regular file; save the {kind} to a file first")
-        if path.stat().st_size == 0:
-            raise InputError(f"{name!r} is empty (0 bytes); copy or download it again")
-    except PermissionError:
-        raise InputError(f"{name!r} cannot be read: permission denied; try `chmod +rx` on its folder") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name[:200]!r} is not a usable path ({error.args[-1]})") from None
-    return path
-
-
-def _nearby(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; the folder {str(path.parent)!r} does not exist"
-    try:
-        return did_you_mean(path.name, (entry.name for entry in os.scandir(path.parent)))
-    except OSError:
-        return ""
 
 
 def _open(file: BinaryIO, name: str) -> Image.Image:
@@ -205,9 +190,7 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
     raise damage or UnidentifiedImageError()
 
 
-def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(256)
+def _what_it_is(start: bytes) -> str:
     for pattern, what in _NOT_PHOTOS:
         if re.match(pattern, start, re.DOTALL):
             return what

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmexplain.errors import InputError
 from mmexplain.io import Source as Picture
-from mmexplain.io import check_path
+from mmexplain.paths import check_path
 from mmexplain.video.sampling import dense, uniform, windows
 from mmexplain.video.stills import Animation, Clip, Stills, folder
 from mmexplain.video.video import Frame, Video
@@ -48,7 +48,7 @@ def open_video(source: Source) -> Video:
             if os.path.isdir(name):
                 return Stills(folder(name), name)
             check_path(name, "video")
-            video = Animation.open(name) or _file(name)
+            video = open_file(name)
             if video.truncated:
                 warnings.warn(f"{name!r} is cut short: {video.n_frames} frames of it can be decoded", stacklevel=2)
             return video
@@ -56,7 +56,15 @@ def open_video(source: Source) -> Video:
     raise InputError(f"a video is a path, a folder, a list of photos, an array or a tensor, not {kind}: {source!r:.80}")
 
 
-def _file(name: str) -> Video:
+def open_file(name: str) -> Video:
+    """Open a video file or an animated image that exists; that it is cut short is left to the caller to tell.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    animation = Animation.open(name)
+    if animation is not None:
+        return animation
     from mmexplain.video.file import VideoFile  # here, because loading FFmpeg takes a tenth of a second
 
     return VideoFile(name)

@@ -1,0 +1,119 @@
+"""The photo, the video or the bytes of an item, wherever they lie."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+import weakref
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+from PIL import Image
+
+from mmexplain.errors import InputError
+from mmexplain.io import Photo, decode_image, load_image
+from mmexplain.jobs.item import Item
+from mmexplain.jobs.places import absolute, is_url, name_of, resolve, telling
+from mmexplain.paths import check_path
+from mmexplain.video import Video, open_file, open_video
+
+
+def photo(item: Item) -> Photo:
+    """Decode an item's photo, as :func:`~mmexplain.io.load_image` does.
+
+    Raises:
+        InputError: it cannot be read or decoded; the message quotes the item's source.
+    """
+    path = _plain(item)
+    return decode_image(data(item), item.source) if path is None else replace(load_image(path), source=item.source)
+
+
+def video(item: Item) -> Video:
+    """Open an item's video, as :func:`~mmexplain.video.open_video` does.
+
+    One that is not a plain file is copied to a temporary one, which is removed when the video is no longer used.
+
+    Raises:
+        InputError: it cannot be read or decoded; the message quotes the item's source.
+    """
+    path = _plain(item)
+    return _Copy(item) if path is None else open_video(path)
+
+
+def data(item: Item) -> bytes:
+    """The bytes of an item's photo or video; of a tar file no others are read.
+
+    Raises:
+        InputError: they cannot be read, or are fewer than the item says; the message quotes its source.
+    """
+    path = _plain(item)
+    if path is not None:
+        check_path(path)
+        with telling(path), open(path, "rb") as file:
+            return file.read()
+    if item.offset is None or item.size is None:
+        fs, inner = resolve(item.source)
+        with telling(item.source):
+            return bytes(fs.cat_file(inner))
+    return _member(item.source, item.offset, item.size)
+
+
+def _member(source: str, offset: int, size: int) -> bytes:
+    fs, inner = resolve(absolute(source.partition("::")[2]))
+    with telling(source):
+        # `cat_file` of an empty range asks some servers for all of the file
+        found = bytes(fs.cat_file(inner, start=offset, end=offset + size)) if size else b""
+    if len(found) != size:
+        raise InputError(f"{source!r} has {len(found):,} bytes instead of {size:,}; was its tar file cut short?")
+    return found
+
+
+def _plain(item: Item) -> str | None:
+    """The path of an item that is a file of its own on this machine."""
+    if item.offset is not None:
+        return None
+    if not item.source.strip():
+        raise InputError(f"item {item.id!r} names no file")
+    place = absolute(item.source) if is_url(item.source) else item.source
+    return None if is_url(place) else place
+
+
+class _Copy(Video):
+    """A video from elsewhere, in a temporary file for as long as this object lives."""
+
+    def __init__(self, item: Item) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="mmexplain-")
+        weakref.finalize(self, folder.cleanup)
+        path = os.path.join(folder.name, name_of(item.source) or "video")
+        if item.offset is None:
+            fs, inner = resolve(item.source)
+            with telling(item.source):
+                fs.get_file(inner, path)
+        else:
+            content = data(item)
+            with open(path, "wb") as file:
+                file.write(content)
+        if os.path.getsize(path) == 0:
+            raise InputError(f"{item.source!r} is empty (0 bytes); copy or download it again")
+        self._path = path
+        with _quoting(item.source, path):
+            self._video = video = open_file(path)
+        if video.truncated:
+            text = f"{item.source!r} is cut short: {video.n_frames} frames of it can be decoded"
+            warnings.warn(text, stacklevel=3)
+        super().__init__(item.source, video.size, video.n_frames, video.times, video.truncated)
+
+    def _images(self, numbers: Sequence[int]) -> Generator[Image.Image]:
+        with _quoting(str(self.source), self._path), closing(self._video._images(numbers)) as images:
+            yield from images
+
+
+@contextmanager
+def _quoting(source: str, path: str) -> Generator[None]:
+    """Errors that quote the source in place of the temporary file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(repr(path), repr(source))) from None

@@ -14,7 +14,6 @@ from mmexplain.commands.stopping import Stopped
 from mmexplain.errors import InputError
 
 if TYPE_CHECKING:
-    from mmexplain.jobs.job import Job
     from mmexplain.jobs.run import Summary
 
 TASKS = ("caption", "vqa", "classify", "action")
@@ -28,7 +27,7 @@ GOES_ON = "the parts that are whole stay, and the same command with --resume goe
         "mmexplain run caption photos/ --out store/ --resume",
         "mmexplain run vqa questions.csv --out store/ --method gradcam --method layercam --limit 1000",
         "mmexplain run vqa v2_OpenEnded_mscoco_val2014_questions.json --images val2014/ --out store/",
-        "mmexplain run classify 'shards/{000..127}.tar' --model torchvision:resnet50 --engine ray --workers 8 --out store/",
+        "mmexplain run classify 'shards/{000..127}.tar' --engine ray --workers 8 --out store/",
         "mmexplain run action 'clips/**/*.mp4' --out store/ --overlays",
     )
     + "\n\n\b\nINPUT is one of:\n"
@@ -114,7 +113,7 @@ def run(task: str, source: str, out: str, as_json: bool, **options: Any) -> None
     """
     batch = _batch(options.pop("batch"))
     memory = options.pop("memory")
-    with working("starting") as say:
+    with working("starting"):
         try:
             from mmexplain.jobs.job import OPTIONS, Job
             from mmexplain.jobs.run import run as run_job

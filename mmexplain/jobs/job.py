@@ -100,13 +100,11 @@ class Job:
             raise InputError(f"a store of format {record.get('format')!r}; this version reads {FORMAT!r}")
         names = {found.name for found in fields(cls)}
         tuples = {"methods", "layers", "map_shape", "pixel_methods"}
-        return cls(
-            **{
-                name: tuple(value) if name in tuples and value is not None else value
-                for name, value in record.items()
-                if name in names
-            }
-        )
+        known: dict[str, Any] = {}
+        for name in names & record.keys():
+            value = record[name]
+            known[name] = tuple(value) if name in tuples and value is not None else value
+        return cls(**known)
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ class Rows:
         ]
         return pa.Table.from_arrays(columns, schema=wanted)
 
-    def _map_column(self, order: Sequence[int]) -> pa.Array:
+    def _map_column(self, order: Iterable[int]) -> pa.Array:
         maps = [self._maps[place] for place in order]
         missing = pa.array([values is None for values in maps], pa.bool_())
         if self._shape is not None:
@@ -173,7 +173,8 @@ def _packed(raw: Tensor) -> tuple[list[NDArray[np.float16]], list[float]]:
 
 def _map_of(row: Mapping[str, Any]) -> Tensor:
     values = torch.from_numpy(np.asarray(row["map"], dtype=np.float32).copy())
-    return (values * row["map_scale"]).view(*row["map_shape"])
+    raw: Tensor = values * row["map_scale"]
+    return raw.view(*row["map_shape"])
 
 
 def _over_space(explanation: Explanation, key: MapKey, raw: Tensor) -> Tensor:
@@ -196,7 +197,8 @@ def _statistics(maps: Tensor, geometry: Geometry) -> list[dict[str, Any]]:
             "minimum": found.minimum[number],
             "maximum": found.maximum[number],
         }
-        rows.append({"peak_x": x, "peak_y": y, "peak_frame": frame} | {k: _number(v) for k, v in numbers.items()})
+        row: dict[str, Any] = {name: _number(value) for name, value in numbers.items()}
+        rows.append({**row, "peak_x": x, "peak_y": y, "peak_frame": frame})
     return rows
 
 

@@ -162,4 +162,4 @@ def encoded(table: pa.Table, told: Mapping[str, Any] | None = None) -> bytes:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_dictionary(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))

@@ -67,9 +67,7 @@ def try_batches(worker: Worker, items: Sequence[Item], memory: int | None = None
     best, speed = 1, 0.0
     tried: dict[int, tuple[float, int]] = {}
     # What the model does at its first run only (choosing kernels, compiling) is not to be charged to a batch of one.
-    outcomes = (
-        _warm(worker, usable) if usable else [(item, made) for item, made in ready if isinstance(made, Exception)]
-    )
+    outcomes = _warm(worker, usable)
     if batch is not None:
         return Trial(batch, outcomes, tried)
     size = 1

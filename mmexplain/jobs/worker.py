@@ -115,6 +115,7 @@ class Worker:
         """What the task's ``explain`` is told of these items; they have the same answers, and captions or none."""
         options = {name: value for name, value in self.job.options.items() if name != "targets"}
         targets = [*self.job.options.get("targets", ()), *items[0].answers]
+        named: dict[str, Any]
         match self.job.task:
             case "caption":
                 captions = None if items[0].caption is None else [item.caption for item in items]

@@ -51,8 +51,10 @@ class Worker:
             if self.job.task == "action":
                 return fetch.video(item)
             photo = replace(fetch.photo(item), shown=False)
+            if not self._ahead:
+                return photo
             batch: Batch = self.task.prepare([photo])
-            return batch if self._ahead else photo
+            return batch
         except Exception as error:  # of whatever kind: it becomes a row
             return error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from mmexplain.errors import InputError
@@ -57,7 +58,7 @@ class Wanted:
         """Whether captions are explained where there are any."""
         return self.task == "caption" and not self.generate
 
-    @property
+    @cached_property
     def names(self) -> dict[str, tuple[str, ...]]:
         """The columns that the task reads: what they are, and the names they may have, best first."""
         texts = {"caption": ["caption"] if self.captions else [], "vqa": ["question", "answers"]}
@@ -85,6 +86,11 @@ class Wanted:
 
 def find(columns: Iterable[str], names: tuple[str, ...]) -> str | None:
     """The column that has the best of the names, however it is capitalised."""
+    return _find(tuple(columns), names)
+
+
+@lru_cache(1024)  # of millions of rows all, or nearly all, have the same columns
+def _find(columns: tuple[str, ...], names: tuple[str, ...]) -> str | None:
     folded = {column.strip().casefold(): column for column in columns}
     return next((folded[name] for name in names if name in folded), None)
 

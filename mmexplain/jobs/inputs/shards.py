@@ -80,9 +80,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[Member]:
                     continue
                 if "::" in header.name or header.issparse():
                     raise InputError(f"{shard!r} has the member {header.name!r}, which cannot be addressed; rename it")
-                after = file.tell()
                 yield folder + slash + stem, suffix.lower(), header
-                file.seek(after)
             # the module takes a damaged header for the end
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):

@@ -208,7 +208,7 @@ def _walk_local(root: str, prefix: str, depth: int | None, above: tuple[tuple[in
 
 
 def _walk_remote(fs: fsspec.AbstractFileSystem, root: str, url: str, prefix: str, depth: int | None) -> Iterator[str]:
-    path = f"{root.rstrip('/')}/{prefix}".rstrip("/") if prefix else root
+    path = (f"{root.rstrip('/')}/{prefix}" if root else prefix).rstrip("/") if prefix else root
     with telling(url):
         entries: list[dict[str, Any]] = fs.ls(path, detail=True)
     found = []

@@ -87,6 +87,5 @@ def _folder(names: list[str], place: str, subset: str, images: str | None) -> st
     stem = name_of(place).partition(".")[0]
     # captions_val2017.json: val2017
     subset = subset or stem.rpartition("_")[2]
-    near = [images] if images else [parent(place), parent(parent(place))]
-    places = [join(folder, inside) for folder in near for inside in (".", "images", subset, f"images/{subset}")]
-    return folder_of(names[:_PROBED], list(dict.fromkeys(places)), "image")
+    folders = [images] if images else [parent(place), parent(parent(place))]
+    return folder_of(names[:_PROBED], folders, "image", (".", "images", subset, f"images/{subset}"))

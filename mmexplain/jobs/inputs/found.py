@@ -9,18 +9,22 @@ from mmexplain.errors import InputError
 from mmexplain.jobs.places import exists, is_url, join
 
 
-def folder_of(names: Sequence[str], places: Sequence[str], medium: str) -> str:
-    """The first of the places that has one of the files; absolute paths and URLs are taken on trust.
+def folder_of(names: Sequence[str], folders: Sequence[str], medium: str, inside: Sequence[str] = (".",)) -> str:
+    """The first of the folders, or of those ``inside`` them, that has one of the files.
+
+    Absolute paths and URLs are taken on trust.
 
     Args:
         names: some of those that are named, empty texts among them.
-        places: folders.
+        folders: where to look.
         medium: ``image`` or ``video``.
+        inside: the same folders in each of them; ``.`` for itself.
 
     Raises:
-        InputError: none of the places has any; the message says where was looked.
+        InputError: none of them has any; the message says where was looked.
     """
     relative = [name for name in names if name and not is_url(name) and not os.path.isabs(name)]
+    places = list(dict.fromkeys(join(folder, name) for folder in folders for name in inside))
     if not relative:
         return places[0]
     for place in places:
@@ -28,5 +32,6 @@ def folder_of(names: Sequence[str], places: Sequence[str], medium: str) -> str:
             return place
     what = "photo" if medium == "image" else "video"
     others = f" (nor any other of the first {len(relative)})" if len(relative) > 1 else ""
-    looked = ", ".join(map(repr, places))
-    raise InputError(f"no {what} was found: {relative[0]!r}{others} is in none of {looked}; say where they lie")
+    within = [name for name in inside if name != "."]
+    looked = " or ".join(map(repr, folders)) + (f", nor in {', '.join(within)} there" if within else "")
+    raise InputError(f"no {what} was found: {relative[0]!r}{others} is not in {looked}; say in which folder they are")

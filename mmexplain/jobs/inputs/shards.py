@@ -33,7 +33,7 @@ def read(shards: Iterable[str], wanted: Wanted) -> Iterator[Entry]:
     Raises:
         InputError: a tar file cannot be read or is compressed, a ``json`` is damaged, or vqa finds no question.
     """
-    asked = wanted.task != "vqa"
+    asked, found = wanted.task != "vqa", False
     fields: dict[str, None] = {}
     shard = ""
     for shard in shards:
@@ -43,10 +43,11 @@ def read(shards: Iterable[str], wanted: Wanted) -> Iterator[Entry]:
                     asked = asked or cell(row, wanted, "question") is not None
                     if len(fields) < 100:
                         fields.update(dict.fromkeys(row))
+                    found = True
                     yield entry
-    if not asked and fields:
-        has = ", ".join(map(repr, fields))
-        raise InputError(f"no sample of {shard!r} has a json with a 'question', which vqa needs; they have {has}")
+    if found and not asked:
+        has = f"they have {', '.join(map(repr, fields))}" if fields else "they have none at all"
+        raise InputError(f"the samples' json files, of {shard!r} too, have no 'question', which vqa needs; {has}")
 
 
 def _sample(

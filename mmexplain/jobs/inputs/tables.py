@@ -49,9 +49,9 @@ def read(tables: Sequence[str], wanted: Wanted, images: str | None = None) -> It
     numbered = _needs_numbers(tables, wanted)
     start = 0
     for table in tables:
-        some = [source_of(row, wanted, table) for row in islice(_rows(table, wanted), _PROBED)]
-        places = [images] if images else [parent(table), join(parent(table), "images")]
-        folder = folder_of(some, places, wanted.medium)
+        some = [source_of(row, wanted, repr(table)) for row in islice(_rows(table, wanted), _PROBED)]
+        inside = (".",) if images else (".", "images")
+        folder = folder_of(some, [images or parent(table)], wanted.medium, inside)
         number = start
         for number, row in enumerate(_rows(table, wanted), start):
             where = f"row {number - start + 1} of {table!r}"
@@ -85,7 +85,7 @@ def _needs_numbers(tables: Sequence[str], wanted: Wanted) -> bool:
             if find(row, wanted.names["id"]):
                 named = True
                 break  # rows that have none get numbers, whatever follows
-            seen.add(source_of(row, wanted, table))
+            seen.add(source_of(row, wanted, repr(table)))
     return named or bool(seen.repeated())
 
 

@@ -61,7 +61,8 @@ def data(item: Item) -> bytes:
 
 
 def _member(source: str, offset: int, size: int) -> bytes:
-    fs, inner = resolve(absolute(source.partition("::")[2]))
+    link = source.partition("::")[2]
+    fs, inner = resolve(link.removeprefix("file://") if link.startswith("file:///") else absolute(link))
     with telling(source):
         # `cat_file` of an empty range asks some servers for all of the file
         found = bytes(fs.cat_file(inner, start=offset, end=offset + size)) if size else b""

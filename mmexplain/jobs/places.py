@@ -20,12 +20,16 @@ from mmexplain.errors import InputError, did_you_mean
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 
+# File systems within a file; others that are named without a path, such as `simplecache`, have the next one's.
+_ARCHIVES = ("libarchive", "tar", "zip")
+
 _SCHEME = re.compile(r"(?i)([a-z][a-z0-9+.-]*)(://|::)")
 
 
 def is_url(place: str) -> bool:
     """Whether it is a URL or a chain, not a plain path."""
-    return _SCHEME.match(place) is not None
+    found = _SCHEME.match(place)
+    return found is not None and (found[2] == "://" or found[1].lower() in fsspec.available_protocols())
 
 
 def absolute(place: str) -> str:
@@ -35,6 +39,7 @@ def absolute(place: str) -> str:
     """
     first, *others = place.split("::") if is_url(place) else [place]
     if others:
+        first += "://" * (first in _ARCHIVES)
         last = others[-1]
         others[-1] = last if is_url(last) else "file://" + os.path.abspath(last)
         return "::".join([first, *others])
@@ -46,6 +51,11 @@ def join(folder: str, name: str) -> str:
     """``name`` as seen from ``folder``; one that is absolute or a URL stays as it is."""
     if is_url(name) or os.path.isabs(name):
         return absolute(name)
+    return inside(folder, name)
+
+
+def inside(folder: str, name: str) -> str:
+    """The place of a file, whatever its name looks like, from its path in a folder."""
     if not is_url(folder):
         return os.path.normpath(os.path.join(folder, name))
     before, path, after = split(folder)
@@ -113,6 +123,8 @@ def resolve(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
     Raises:
         InputError: there is no such file system, or what it needs is not installed.
     """
+    if not is_url(place):
+        return fsspec.filesystem("file"), place  # in which `::` is a part of a name
     with telling(place):
         try:
             return cast("tuple[fsspec.AbstractFileSystem, str]", url_to_fs(place))

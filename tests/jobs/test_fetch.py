@@ -89,6 +89,17 @@ def test_a_photo_is_the_same_wherever_it_lies(photo, tar, memory):
         assert fetch.data(each) == photo.read_bytes()
 
 
+def test_names_that_look_like_chains_and_patterns(tmp_path, photo, tar):
+    folder = tmp_path / "a::b" / "[c] {d,e} #1 100%"
+    folder.mkdir(parents=True)
+    tar.rename(folder / "x::y.tar")
+    photo.rename(folder / "x::y.jpg")
+    (folder / "x::y.csv").write_text("image\nx::y.jpg\n")
+    upright = load_image(folder / "x::y.jpg")
+    for source, number in ((folder, 0), (folder / "x::y.jpg", 0), (folder / "x::y.tar", 1), (folder / "x::y.csv", 0)):
+        assert same(fetch.photo(list(items(str(source), "caption"))[number]), upright)
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tiff", "gif"])
 def test_bytes_are_decoded_as_the_file_is(tmp_path, suffix):
     path = tmp_path / f"photo.{suffix}"

@@ -187,7 +187,8 @@ def test_photos_in_a_zip(tmp_path, photos, monkeypatch):
     with fsspec.open(found[0].source) as file:
         assert file.read() == b"content of a-b/x.webp"
     assert f"give 'zip://::{tmp_path}/all.zip'" in refusal("all.zip")
-    assert [item.id for item in read(f"zip://::{tmp_path}/all.zip")] == [f"in/{name}" for name in IN_ORDER]
+    for root in (f"zip://::{tmp_path}/all.zip", "zip::all.zip"):
+        assert [item.id for item in read(root)] == [f"in/{name}" for name in IN_ORDER]
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

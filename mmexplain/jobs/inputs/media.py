@@ -11,7 +11,7 @@ import fsspec.utils
 
 from mmexplain.errors import InputError
 from mmexplain.jobs.inputs.columns import Entry, Wanted
-from mmexplain.jobs.places import is_folder, join, split, suffix_of, walk
+from mmexplain.jobs.places import inside, is_folder, split, suffix_of, walk
 
 PHOTOS = (
     ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
@@ -68,7 +68,7 @@ def expand(pattern: str) -> Iterator[str]:
         raise InputError(f"{pattern!r} is not a pattern ({error})") from None
     for name in walk(before + folder + after, None if "**" in rest else rest.count("/")):
         if matches(name):
-            yield join(before + folder + after, name)
+            yield inside(before + folder + after, name)
 
 
 def _counted(first: str, last: str) -> Iterator[str]:
@@ -82,7 +82,7 @@ def in_folder(folder: str, wanted: Wanted) -> Iterator[Entry]:
     Raises:
         InputError: there is none.
     """
-    yield from _only(((name, join(folder, name)) for name in walk(folder)), folder, wanted)
+    yield from _only(((name, inside(folder, name)) for name in walk(folder)), folder, wanted)
 
 
 def matching(pattern: str, wanted: Wanted) -> Iterator[Entry]:
@@ -121,7 +121,7 @@ def _only(places: Iterable[tuple[str, str]], where: str, wanted: Wanted) -> Iter
     others: Counter[str] = Counter()
     none = True
     for name, place in places:
-        suffix = suffix_of(name)
+        suffix = suffix_of(place)
         if suffix in kinds:
             none = False
             yield Entry(name, place)

@@ -25,6 +25,7 @@ GOES_ON = "the parts that are whole stay, and the same command with --resume goe
     epilog=examples(
         "mmexplain run caption photos/ --out store/",
         "mmexplain run caption photos/ --out store/ --resume",
+        "mmexplain run vqa photos/ --question 'what is the dog doing' --out store/",
         "mmexplain run vqa questions.csv --out store/ --method gradcam --method layercam --limit 1000",
         "mmexplain run vqa v2_OpenEnded_mscoco_val2014_questions.json --images val2014/ --out store/",
         "mmexplain run classify 'shards/{000..127}.tar' --engine ray --workers 8 --out store/",
@@ -74,6 +75,7 @@ GOES_ON = "the parts that are whole stay, and the same command with --resume goe
     "--score", type=click.Choice(["logit", "log-probability", "mean-log-probability"]), help="What is differentiated."
 )
 @click.option("--text", metavar="NAME", multiple=True, help="Explain the words that were read too. Repeatable.")
+@click.option("--question", metavar="TEXT", help="What is asked of photos that come without a question.")
 @click.option("--generate", is_flag=True, help="Leave out the captions that INPUT has, and let the model speak.")
 @click.option("--images", metavar="DIR", help="Where relative paths in a table or JSON begin.  [default: its folder]")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N inputs only.")

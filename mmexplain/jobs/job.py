@@ -37,7 +37,8 @@ class Job:
         map_shape: of every map, None where they differ.
         pixel_methods: names of the methods whose maps have a channel axis.
         weights: checksum of the model's parameters.
-        source: where the inputs came from, as the user wrote it.
+        source: where the inputs came from.
+        reading: how they were read: ``images``, ``generate``, ``question``, ``limit``.
         count: how many there are.
         manifest: checksum of the frozen manifest.
         versions: of the programs that made it, for the record.
@@ -57,6 +58,7 @@ class Job:
     pixel_methods: tuple[str, ...] = ()
     weights: str = ""
     source: str = ""
+    reading: Mapping[str, Any] = field(default_factory=dict)
     count: int = 0
     manifest: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import fsspec
 import pyarrow.parquet as pq
@@ -92,6 +92,7 @@ def run(
     limit: int | None = None,
     images: str | None = None,
     generate: bool = False,
+    question: str | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
@@ -113,6 +114,7 @@ def run(
         limit: the first inputs only.
         images: folder that relative paths of the source begin at.
         generate: leave out the captions that the source has, and let the model speak.
+        question: for "vqa", asked of every photo that comes without one.
         memory: bytes that a batch may take; half of what is free where left out.
         progress: told how many inputs of how many are done.
         say: told in a few words what happens.
@@ -127,6 +129,7 @@ def run(
         if value is not None and value < 1:
             raise InputError(f"{name}={value}: give 1 or more")
     job = replace(job, methods=tuple(method.name for method in select(job.methods)))
+    reading: dict[str, Any] = {"images": images, "generate": generate, "question": question}
     tell = say or (lambda _: None)
     root = str(out)
     fs, folder = opened(root)
@@ -138,7 +141,7 @@ def run(
     with _writing(root), _locked(fs, folder, root):
         if exists:
             store = open_store(root)
-            _require_same_source(store.job, source, root)
+            _require_same_inputs(store.job, source, {**reading, "limit": limit}, root)
             if not store.missing():
                 return summary(store)
         tell("loading the model")
@@ -152,9 +155,9 @@ def run(
         else:
             tell("listing the inputs")
             store = _begun(
-                replace(worker.job, weights=job.weights, source=_absolute(source)),
+                replace(job, source=_absolute(source), reading={**reading, "limit": limit}),
                 worker,
-                islice(items(source, job.task, images=images, generate=generate), limit),
+                islice(items(source, job.task, **reading), limit),
                 (root, fs, folder),
                 batch,
                 shard,
@@ -269,9 +272,11 @@ def _require_empty(fs: fsspec.AbstractFileSystem, folder: str, root: str) -> Non
         raise InputError(f"--out {root!r} is no store and not empty ({others[0]}): choose another folder")
 
 
-def _require_same_source(job: Job, source: str, root: str) -> None:
+def _require_same_inputs(job: Job, source: str, reading: Mapping[str, Any], root: str) -> None:
     if job.source != _absolute(source):
         raise InputError(f"{root!r} holds the inputs of {job.source!r}, not of {source!r}: choose another --out")
+    if differing := [name for name, value in reading.items() if job.reading.get(name) != value]:
+        raise InputError(f"{root!r} was begun with another {' and '.join(differing)}: choose another --out")
 
 
 def _absolute(source: str) -> str:

@@ -726,3 +726,22 @@ def test_reading_inputs_needs_no_torch_and_the_package_no_pyarrow():
     code = "import sys, mmexplain.cli, mmexplain.jobs.item, mmexplain.io, mmexplain.video\n"
     code += "import mmexplain; dir(mmexplain); assert not {'pyarrow', 'fsspec', 'duckdb'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_one_question_for_every_photo_of_a_folder(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"photo")
+    with pytest.raises(InputError, match="--question"):
+        list(items(str(tmp_path), "vqa"))
+    assert [item.question for item in items(str(tmp_path), "vqa", question="what is it")] == ["what is it"] * 2
+    with pytest.raises(InputError, match="empty"):
+        list(items(str(tmp_path), "vqa", question=" "))
+    with pytest.raises(InputError, match="asks no question"):
+        list(items(str(tmp_path), "caption", question="what is it"))
+
+
+def test_a_question_for_the_rows_that_have_none(tmp_path):
+    table = tmp_path / "asked.csv"
+    (tmp_path / "a.png").write_bytes(b"photo")
+    table.write_text("image,question\na.png,who is it\na.png,\n")
+    assert [item.question for item in items(str(table), "vqa", question="what is it")] == ["who is it", "what is it"]

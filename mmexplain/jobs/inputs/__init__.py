@@ -17,7 +17,9 @@ from mmexplain.paths import check_path
 __all__ = ["items"]
 
 
-def items(source: str, task: str, *, images: str | None = None, generate: bool = False) -> Iterator[Item]:
+def items(
+    source: str, task: str, *, images: str | None = None, generate: bool = False, question: str | None = None
+) -> Iterator[Item]:
     """The inputs of a job, one by one: a source that has not changed gives the same ones in the same order.
 
     Args:
@@ -38,6 +40,7 @@ def items(source: str, task: str, *, images: str | None = None, generate: bool =
         task: ``caption``, ``vqa``, ``classify`` or ``action``. What it does not use is not read.
         images: the folder of the photos or videos that a table or a JSON file names.
         generate: the model speaks: captions are passed over, and every photo is explained once.
+        question: for ``vqa``, asked of every photo that comes without one.
 
     Raises:
         InputError: the source cannot be read, holds nothing for the task, lacks what the task needs in every row, or
@@ -47,7 +50,10 @@ def items(source: str, task: str, *, images: str | None = None, generate: bool =
         raise InputError(f"there is no task {task!r}: it is one of {', '.join(TASKS)}{did_you_mean(task, TASKS)}")
     if not source.strip():
         raise InputError(f"no inputs were given: the source is {source!r}")
-    place, folder, wanted = absolute(source), absolute(images) if images else None, Wanted(task, generate)
+    if question is not None and (task != "vqa" or not question.strip()):
+        raise InputError(f"the question {question!r} is empty" if task == "vqa" else f"task {task!r} asks no question")
+    place, folder = absolute(source), absolute(images) if images else None
+    wanted = Wanted(task, generate, question)
     if folder and not is_folder(folder):
         raise InputError(f"no such folder: {images!r}")
     return _numbered(place, wanted, folder)
@@ -61,7 +67,7 @@ def _numbered(place: str, wanted: Wanted, images: str | None) -> Iterator[Item]:
             text.encode()
         except UnicodeEncodeError:
             raise InputError(f"{text!r:.200} holds what is no character of Unicode; rename or rewrite it") from None
-        yield Item(number, *entry)
+        yield Item(number, *(entry if entry.question else entry._replace(question=wanted.question)))
     if number < 0:
         what = "videos" if wanted.medium == "video" else "photos"
         raise InputError(f"{place!r} is empty: no {what} were found in it")

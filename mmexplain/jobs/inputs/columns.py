@@ -43,10 +43,12 @@ class Wanted:
     Attributes:
         task: the verb.
         generate: the model speaks, so that captions are passed over.
+        question: asked of what brings no question of its own.
     """
 
     task: str
     generate: bool = False
+    question: str | None = None
 
     @property
     def medium(self) -> str:
@@ -67,7 +69,12 @@ class Wanted:
     @property
     def required(self) -> tuple[str, ...]:
         """The columns that the task cannot do without."""
-        return (self.medium, "question") if self.task == "vqa" else (self.medium,)
+        return (self.medium, "question") if self.asks else (self.medium,)
+
+    @property
+    def asks(self) -> bool:
+        """Whether every input must bring a question."""
+        return self.task == "vqa" and self.question is None
 
     def require(self, columns: Iterable[str], place: str) -> None:
         """Refuse a table without a column that the task cannot do without.

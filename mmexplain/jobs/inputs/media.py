@@ -108,10 +108,10 @@ def refuse_without_questions(place: str, wanted: Wanted) -> None:
     Raises:
         InputError: the task needs a question.
     """
-    if wanted.task == "vqa":
+    if wanted.asks:
         raise InputError(
-            f"{place!r} has no questions, which vqa needs; give a table with the columns 'image' and 'question' "
-            "(.jsonl, .csv, .tsv, .parquet)"
+            f"{place!r} has no questions, which vqa needs: give one for all by --question, or a table with the columns "
+            "'image' and 'question' (.jsonl, .csv, .tsv, .parquet)"
         )
 
 

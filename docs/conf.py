@@ -45,6 +45,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(Tensor|NDArray|Any|Callable|Sequence|Mapping|Iterable|Iterator|Generator|Figure|Protocol|ABC)"),
     (r"py:.*", r"(str|int|float|bool|bytes|tuple|list|dict|set|frozenset|type|object|None|Exception|NamedTuple)"),
     (r"py:class", r"mmexplain\.(geometry\.Number|evaluate\.weights\.Found)"),  # type variables
+    (r"py:class", r"(pyarrow|duckdb|fsspec)\..*"),
     (r"py:exc", r"(ValueError|KeyError|TypeError)"),
 ]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mmexplain.jobs.job import Job
+from mmexplain.jobs.run import run
 from mmexplain.methods import METHODS
 
 README = Path(__file__).parent.parent / "README.md"
@@ -29,6 +31,8 @@ def test_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     if 'heatmap("dog")' in code:
         # The bundled captioner may see no dog in noise: the block is run on a caption that has one.
         code = code.replace('explain("photo.jpg",', 'explain("photo.jpg", "a dog runs",')
+    if "open_store" in code:
+        run(Job("caption", "show-and-tell"), "photos", "store", batch=1)
     names: dict[str, object] = {}
     exec(compile(code, str(README), "exec"), names)
     if "mmexplain.evaluate" in code:

@@ -210,7 +210,7 @@ class Captioning(PhotoTask):
         The encoder runs once: the search for a caption and the explanation share its features.
 
         Args:
-            images: one photo, a list of photos, or what :meth:`prepare` made of one.
+            images: one photo, a list of photos, or what ``prepare`` made of one.
             caption: what to score; for a list of photos, one for each. None lets the model speak.
             words: words and phrases of the caption to explain, or one of them; None explains every word.
             whole: explain the caption as a whole too.

@@ -114,7 +114,7 @@ class Classifier(OutcomeTask, PhotoTask):
         The likeliest classes are read off the same forward pass that their maps are made from.
 
         Args:
-            images: one photo, a list of photos, or what :meth:`prepare` made of one.
+            images: one photo, a list of photos, or what ``prepare`` made of one.
             targets: class names or numbers; None explains the ``top`` likeliest classes of each photo.
             top: how many, if ``targets`` is None.
             versus: hold each target against this class ("tiger cat rather than bull mastiff"). Or pairs

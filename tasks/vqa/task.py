@@ -117,7 +117,7 @@ class VQA(OutcomeTask, PhotoTask):
         """A map for every answer over each photo and, if asked for, what each word of the question added to it.
 
         Args:
-            images: one photo, a list of photos, or what :meth:`prepare` made of one.
+            images: one photo, a list of photos, or what ``prepare`` made of one.
             question: what is asked; for a list of photos, one for all of them or one for each.
             answers: answers that the model is made to consider.
             versus: pairs of answers; each adds the contrast of the two, or, with a third number w, of the one and w of

@@ -62,7 +62,7 @@ class Wanted:
 
     @cached_property
     def names(self) -> dict[str, tuple[str, ...]]:
-        """The columns that the task reads: what they are, and the names they may have, best first."""
+        """What the columns hold that the task reads, and the names they may have, best first."""
         texts = {"caption": ["caption"] if self.captions else [], "vqa": ["question", "answers"]}
         return {role: _NAMES[role] for role in (self.medium, *texts.get(self.task, ["classes"]), "id")}
 

@@ -19,6 +19,9 @@ is repeated, and a large output layer sees each target once. On an accelerator, 
 allow it, it expands the features instead (``benchmarks/words.py`` and ``benchmarks/strategies.py`` measure all of
 them). Where ``vmap`` has no rule for an operator on the way to the taps, ``loop`` takes over, and so it does for
 ``auto`` where ``decode`` is most of the model (``Problem.heavy_decode``) and its output cannot be expanded.
+
+Grad-CAM needs no more of the gradients than their mean over the places. A model may know a shorter way to that than
+through all of them (``Problem.pooled_vjp``), which ``auto`` takes at the layer that ``encode`` returns.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ def run(
     create_graph: bool = False,
     rule: ReLURule | None = None,
     observe: Mapping[str, Observe] | None = None,
+    pooled: bool = False,
 ) -> Result:
     """Differentiate K scores of each input with respect to the outputs of the tapped layers.
 
@@ -67,6 +71,8 @@ def run(
         create_graph: keep the whole graph, so that the result can be trained through.
         rule: another backward rule for ReLU.
         observe: name → function of output and rows, e.g. probabilities; read without gradient.
+        pooled: ``reduce`` reads no more of the gradients than their mean over the places, so that it may be given that,
+            ``[B, k, C, 1, ...]``, where ``auto`` finds a shorter way to it (``Problem.pooled_vjp``).
 
     Raises:
         LayerError: a layer does not exist, never ran, cannot be read as a map, or no score depends on it.
@@ -91,7 +97,7 @@ def run(
         forward = Forward(problem, inputs, context, names, create_graph, rule, optional)
         choose = targets if callable(targets) else as_choice(targets)
         try:
-            return Pass(forward, reduce, observe or {}).run(choose, strategy, memory)
+            return Pass(forward, reduce, observe or {}, pooled).run(choose, strategy, memory)
         except torch.cuda.OutOfMemoryError:
             raise DeviceError(
                 "the device ran out of memory in the model's forward pass; give fewer inputs at once"

@@ -93,6 +93,7 @@ def problem_of(task: Task, batch: Batch, score: Score | None = None) -> Problem:
         batch.context,
         batch.reader or task.reader,
         task.heavy_decode,
+        task.pooled_vjp,
     )
 
 
@@ -167,6 +168,7 @@ def explain(
                 _reducer(at_layers, at_input),
                 rule=rule,
                 observe=observe,
+                pooled=all(method.pooled for method in at_layers),
                 **options,
             )
         except NoReLUError:

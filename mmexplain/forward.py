@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmexplain.errors import LayerError, ModelError
 from mmexplain.methods.relu_rules import NoReLUError, ReLURule, relu_rule
-from mmexplain.problem import Problem, Rows
+from mmexplain.problem import PooledVJP, Problem, Rows
 from mmexplain.reader import Reader, reader_for
 from mmexplain.recorder import Recorder
 from mmexplain.taps import INPUT
@@ -37,6 +37,7 @@ class Forward:
         image: the photos or clips ``[B, C, *S]``.
         recorder: holds the tensors that gradients are taken for, after each step.
         create_graph: keep the whole graph, from the inputs on.
+        rule: another backward rule for ReLU.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Forward:
         self.readers = {INPUT: Reader("channels_first")}
         self._optional = optional
         self._repeats = 1
+        self.rule = rule
         self._relu_rule = relu_rule(rule) if rule else None
 
     def encode(self, repeats: int = 1, *, at_input: bool = False) -> Tensor:
@@ -115,19 +117,43 @@ class Forward:
             if expand:
                 output = expand(output)
             scores = self.problem.score(output, rows)
+        self._require_shape(scores, rows)
+        self.settle_layers(self.batch * repeats)
+        self._require_graph(scores)
+        self._require_relu()
+        return output, scores
+
+    def decode_pooled(self, features: Tensor) -> PooledVJP | None:
+        """The model's own way back from its decoder, where it offers one."""
+        offered = self.problem.pooled_vjp
+        if offered is None:
+            return None
+        with self.recorder.decoding(), torch.no_grad(), model_runs(self.image.shape):
+            return offered(features.detach(), self.context)
+
+    def score(self, output: Any, rows: Rows) -> Tensor:
+        """Scores ``[R, k]`` of an output that :meth:`decode` did not make."""
+        with torch.enable_grad():
+            scores = self.problem.score(output, rows)
+        self._require_shape(scores, rows)
+        self._require_graph(scores)
+        return scores
+
+    @staticmethod
+    def _require_shape(scores: Tensor, rows: Rows) -> None:
         expected = (len(rows), len(rows[0]))
         if tuple(scores.shape) != expected:
             raise ModelError(
                 f"score returned shape {tuple(scores.shape)} for {expected[0]} rows of {expected[1]} targets"
             )
-        self._settle_layers(self.batch * repeats)
+
+    @staticmethod
+    def _require_graph(scores: Tensor) -> None:
         if not scores.requires_grad:
             raise ModelError(
                 "the score does not depend on the tapped layers in a differentiable way: the model detaches its "
                 "features, or decides by argmax before the score"
             )
-        self._require_relu()
-        return output, scores
 
     def _require_relu(self) -> None:
         """Without a ReLU the gradients under a rule would be the plain ones. Before a tap the rule changes nothing."""
@@ -135,7 +161,7 @@ class Forward:
         if rule and not (rule.applied if INPUT in self.layers else rule.seen):
             raise NoReLUError("guided and deconvnet gradients need ReLUs, and this model runs none; use 'gradcam'")
 
-    def _settle_layers(self, rows: int) -> None:
+    def settle_layers(self, rows: int) -> None:
         """Find out how to read what the layers put out; leave out what is no map, where that is allowed."""
         refusals: list[LayerError] = []
         for layer in self.modules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ from mmexplain.taps import INPUT
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 GRAPH_FACTOR = 6
 """Tensors of the features' size that a graph over one target's row is reckoned to keep alive."""
 
@@ -48,10 +51,11 @@ class Part:
 class Pass:
     """The state of one :func:`mmexplain.engine.run`."""
 
-    def __init__(self, forward: Forward, reduce: Reduce, observe: Mapping[str, Observe]) -> None:
+    def __init__(self, forward: Forward, reduce: Reduce, observe: Mapping[str, Observe], pooled: bool = False) -> None:
         self.forward = forward
         self.reduce = reduce
         self.observe = observe
+        self.pooled = pooled
 
     def run(self, choose: Choice | Choose, strategy: Strategy, memory: int) -> Result:
         """Settle on the targets and go through them."""
@@ -74,6 +78,10 @@ class Pass:
                 with torch.no_grad():
                     choice = as_choice(choose(features.detach()))
             choice = self._settled(choice)
+            if self.pooled and strategy == "auto":
+                found = self._pooled(features, choice, memory)
+                if found is not None:
+                    return found
             push = {
                 "auto": strategies.auto,
                 "expand": strategies.boundary,
@@ -84,6 +92,20 @@ class Pass:
             result = self._in_chunks(choice, size, lambda rows: push(forward, features, rows))
             result.features = features.detach()
             return result
+
+    def _pooled(self, features: Tensor, choice: Choice, memory: int) -> Result | None:
+        """By the model's own way back, where it has one that will do."""
+        offered = strategies.pooled(self.forward, features)
+        if offered is None:
+            return None
+        push, start = offered
+        try:
+            result = self._in_chunks(choice, _fitting(choice, memory, GRAPH_FACTOR * start), push)
+        except strategies.NotPooledError as error:
+            _log.debug("not by the model's own way back: %s", error)
+            return None
+        result.features = features.detach()
+        return result
 
     def _settled(self, choice: Choice) -> Choice:
         require_targets(choice, self.forward.batch)
@@ -99,8 +121,7 @@ class Pass:
         if features is not None:
             tensors = [features, *self.forward.recorder.captured.values()]
             per_target += GRAPH_FACTOR * sum(value.numel() * value.element_size() for value in tensors)
-        longest = max(len(row) for row in choice.targets)
-        return max(1, min(longest, memory // max(1, per_target)))
+        return _fitting(choice, memory, per_target)
 
     def _in_chunks(self, choice: Choice, size: int, push: Callable[[Rows], Chunk]) -> Result:
         rows = padded(choice.targets)
@@ -166,6 +187,11 @@ class Pass:
             for handle in handles:
                 handle.remove()
         return f"; first in layer {found[0]!r}" if found else ""
+
+
+def _fitting(choice: Choice, memory: int, per_target: int) -> int:
+    """How many targets go at once, of ``per_target`` bytes each."""
+    return max(1, min(max(len(row) for row in choice.targets), memory // max(1, per_target)))
 
 
 def in_chunks(total: int, size: int, run: Callable[[slice], T]) -> list[T]:

@@ -59,6 +59,23 @@ def padded(rows: Rows) -> list[list[Target]]:
 
 
 @dataclass
+class PooledVJP:
+    """A decoder that was run without a graph, and its own way back to the features for those who need only the sum of
+    their gradients over the places of the photo.
+
+    Attributes:
+        output: as ``decode`` returns it, of B rows.
+        start: the one tensor of it that scores are made from, ``[B, ...]``.
+        pull_back: K gradients at ``start`` for each row, ``[B, K, ...]``, → at the features ``[B, C, *S]``, summed
+            over S: ``[B, K, C]``. Exact, and called outside of any graph.
+    """
+
+    output: Any
+    start: Tensor
+    pull_back: Callable[[Tensor], Tensor]
+
+
+@dataclass
 class Problem:
     """What is differentiated: a model in two steps and the inputs to run it on.
 
@@ -71,6 +88,7 @@ class Problem:
         context: name → ``[B, ...]``.
         reader: how layers are read as maps, where the task knows; found out by their shapes otherwise.
         heavy_decode: ``decode`` is most of the model, so that rows are not repeated before it unless asked for.
+        pooled_vjp: the same as ``decode``, with a short way back; it may have none to offer.
     """
 
     model: nn.Module
@@ -81,6 +99,7 @@ class Problem:
     context: dict[str, Tensor] = field(default_factory=dict)
     reader: ReaderOf | None = None
     heavy_decode: bool = False
+    pooled_vjp: Callable[[Tensor, dict[str, Tensor]], PooledVJP | None] | None = None
 
     @property
     def image(self) -> str:

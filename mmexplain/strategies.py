@@ -6,6 +6,7 @@ Each takes the features ``[B, ...]`` and B rows of k targets and returns a :clas
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from torch import Tensor
 from mmexplain.errors import LayerError, MMExplainError
 from mmexplain.forward import Forward, ModelFailure
 from mmexplain.gradients import at_once, gradient, in_turn, required, vectorized
-from mmexplain.problem import Rows
+from mmexplain.problem import PooledVJP, Rows
+from mmexplain.reader import Reader
 from mmexplain.taps import map_tensors
 from mmexplain.targets import Target
 
@@ -29,7 +31,7 @@ class Chunk:
 
     Attributes:
         activations: layer → ``[B, ...]``.
-        gradients: layer → ``[B, k, ...]``.
+        gradients: layer → ``[B, k, ...]``; of :func:`pooled` their mean over the places, ``[B, k, C, 1, ...]``.
         scores: ``[B, k]``.
         output: of ``decode``, for ``rows``: B rows of k targets, or B·k rows of one.
     """
@@ -66,6 +68,79 @@ def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
 
 def _on_cpu(features: Tensor) -> bool:
     return features.device.type == "cpu"
+
+
+def pooled(forward: Forward, features: Tensor) -> tuple[Callable[[Rows], Chunk], int] | None:
+    """The model's own way back to the features, where only the means of the gradients there are asked for.
+
+    None unless the model offers one, and the one tapped layer is what ``encode`` returns, maps with the channels first.
+
+    Returns:
+        A strategy, to be given the rows alone, and the bytes that one target's gradients take where it begins.
+    """
+    (layer, *others), device = forward.layers, features.device.type
+    if forward.problem.pooled_vjp is None or others or forward.recorder.handed_on(features) != layer:
+        return None
+    # A graph through the maps, other rules for ReLU and mixed precision are what a way of one's own knows nothing of.
+    if forward.create_graph or forward.rule or torch.is_autocast_enabled(device):
+        return None
+    forward.settle_layers(forward.batch)
+    if forward.readers[layer] != Reader("channels_first"):
+        return None
+    vjp = forward.decode_pooled(features)
+    if vjp is None:
+        return None
+
+    def push(rows: Rows) -> Chunk:
+        try:
+            output, scores, vectors = _on_copies(forward, vjp, rows)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:
+            # Whatever operators and outputs raise that do not fit; a genuine error comes again.
+            raise NotPooledError(str(error)) from error
+        with torch.no_grad():
+            sums = vjp.pull_back(vectors)[torch.arange(len(rows), device=vectors.device)[:, None], _first_of(rows)]
+        means = (sums / math.prod(features.shape[2:])).reshape(*sums.shape, *(1 for _ in features.shape[2:]))
+        activations = {layer: forward.recorder.captured[layer]}
+        return Chunk(activations, {layer: means}, scores.view(*sums.shape[:2]), output, _singles(rows))
+
+    return push, vjp.start.numel() * vjp.start.element_size()
+
+
+class NotPooledError(Exception):
+    """The scores cannot be differentiated where the model's own way back begins."""
+
+
+def _on_copies(forward: Forward, vjp: PooledVJP, rows: Rows) -> tuple[Any, Tensor, Tensor]:
+    """The output and the scores of B·k rows of one target, and the gradients ``[B, k, ...]`` at where the way back
+    starts, zero for a target that stands in its row already."""
+    count = len(rows[0])
+    starts: list[Tensor] = []
+    others: list[Tensor] = []
+
+    def repeated(value: Tensor) -> Tensor:
+        copy = value.detach().repeat_interleave(count, 0)
+        if copy.is_floating_point():
+            (starts if value is vjp.start else others).append(copy.requires_grad_())
+        return copy
+
+    output = map_tensors(vjp.output, repeated)
+    scores = forward.score(output, _singles(rows))
+    once = torch.tensor([[k == first for k, first in enumerate(row)] for row in _first_of(rows)])
+    found, *rest = gradient(scores, once.view(-1, 1).to(scores), [*starts, *others], create_graph=False)
+    if len(starts) != 1 or found is None or any(grad is not None for grad in rest):
+        raise ValueError("the scores depend on more of the output than its hidden states")
+    return output, scores, found.unflatten(0, (forward.batch, count))
+
+
+def _first_of(rows: Rows) -> list[list[int]]:
+    """For each target the number of the first in its row that it is: short rows repeat their last."""
+    numbers: list[dict[int, int]] = [{} for _ in rows]
+    return [
+        [seen.setdefault(id(target), k) for k, target in enumerate(row)]
+        for seen, row in zip(numbers, rows, strict=True)
+    ]
 
 
 def _from_output(forward: Forward, features: Tensor, rows: Rows) -> Chunk:

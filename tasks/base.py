@@ -15,6 +15,7 @@ from mmexplain.geometry import Geometry
 from mmexplain.io import Photo, display, load_image
 from mmexplain.picture import Picture
 from mmexplain.preprocess import PhotoPreprocess
+from mmexplain.problem import PooledVJP
 from mmexplain.reader import Reader, ReaderOf
 from mmexplain.targets import Target
 
@@ -197,6 +198,13 @@ class Task(ABC):
     def decode(self, features: Tensor, context: dict[str, Tensor]) -> Any:
         """Run the rest: features and context of R rows → output. R is B or B·K: rows must not mix."""
         return features
+
+    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor]) -> PooledVJP | None:
+        """:meth:`decode`, and a way back to the features ``[B, C, *S]`` for those who need only the sum of their
+        gradients over the places, as Grad-CAM does. Worth having where the decoder reads places one by one, or reads a
+        text of which each target needs a part. Here None: there is no way but autograd's.
+        """
+        return None
 
     @abstractmethod
     def score(self, output: Any, targets: Sequence[Sequence[Target]]) -> Tensor:

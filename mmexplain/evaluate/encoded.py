@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
 from mmexplain.methods.registry import select
-from mmexplain.problem import Choice, Rows
+from mmexplain.problem import Choice, PooledVJP, Rows
 from mmexplain.reader import reader_for
 from mmexplain.surroundings import evaluating
 from mmexplain.tasks.base import Batch, PhotoTask, Task
@@ -117,6 +117,9 @@ class _FromFeatures(Task):
 
     def decode(self, features: Tensor, context: dict[str, Tensor]) -> Any:
         return self._task.decode(features, context)
+
+    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor]) -> PooledVJP | None:
+        return self._task.pooled_vjp(features, context)
 
     def score(self, output: Any, targets: Rows) -> Tensor:
         return self._task.score(output, targets)

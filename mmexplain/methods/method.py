@@ -37,6 +37,8 @@ class Method:
             same at the input, None for the gradient ``[B, K, C, *P]`` itself; for "fused": ``([B, K, *S] of each
             layer) → [B, K, *S]``; for "probe": ``(probe, **parameters) → layer → [B, K, *S]``.
         rule: backward rule of ReLU in the pass that makes the gradients.
+        pooled: for "layer": the function reads no more of the gradients than their mean over the places, and gives the
+            same map for ``[B, K, C, 1, ...]``.
         moments: the function takes :class:`~mmexplain.methods.class_activation.SoftmaxMoments` in place of gradients.
         factors: for "product": names of the layer method and the pixel method; for "fused": of the layer method.
         needs: what the model must have, for people.
@@ -57,6 +59,7 @@ class Method:
     space: Space
     function: Callable[..., Any] | None = None
     rule: ReLURule | None = None
+    pooled: bool = False
     moments: bool = False
     factors: tuple[str, ...] | None = None
     needs: str = "gradients"

@@ -32,7 +32,7 @@ _WHOLE = "1 forward + K whole backwards"
 _NOISY = "N forwards + N·K whole backwards (N noisy samples)"
 
 _METHODS = (
-    Method("gradcam", "gradient-weighted class activation map", _GRADCAM, "layer", cam.gradcam),
+    Method("gradcam", "gradient-weighted class activation map", _GRADCAM, "layer", cam.gradcam, pooled=True),
     Method("gradcam++", "pixel-wise weighted gradients, eq. 19", _PP, "layer", cam.gradcam_pp),
     Method(
         "gradcam++-normalized",
@@ -57,6 +57,7 @@ _METHODS = (
         _GRADCAM,
         "layer",
         cam.counterfactual_gradcam,
+        pooled=True,
     ),
     Method(
         "cam",
@@ -103,6 +104,7 @@ _METHODS = (
         "Muhammad & Yeasin, IJCNN 2020",
         "layer",
         eigencam,
+        pooled=True,
         needs="a layer with maps",
         signed=True,
     ),
@@ -131,6 +133,7 @@ _METHODS = (
         _APPENDIX,
         "layer",
         partial(cam.gradcam, relu=False),
+        pooled=True,
         signed=True,
     ),
     Method(

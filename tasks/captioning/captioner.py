@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from mmexplain.problem import PooledVJP
+
 
 class Words(Protocol):
     """The words that a captioner knows. :class:`~mmexplain.tasks.captioning.vocabulary.Vocabulary` is one.
@@ -82,6 +84,13 @@ class CaptionerAdapter(nn.Module):
         """Teacher forcing: features of R photos and the tokens ``[R, T]`` that are said → what each token is predicted
         from: logits ``[R, T, V]``, or a :class:`DecoderOutput` if :meth:`project` makes the logits. Row t may depend
         on the tokens before t only."""
+
+    def pooled_vjp(self, features: Tensor, tokens: Tensor) -> PooledVJP | None:
+        """:meth:`decode`, run without a graph, and the gradients of what it returned with respect to ``features
+        [B, C, h, w]``, summed over ``h, w``. Grad-CAM of whatever layer :meth:`encode` returns needs no more, and there
+        may be a shorter way to it than autograd's; the bundled captioners write theirs out. None: there is none.
+        """
+        return None
 
     def project(self, hidden: Tensor) -> Tensor:
         """What :meth:`decode` returned for some steps ``[N, D]`` → logits ``[N, V]``."""

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmexplain.problem import PooledVJP
+
+from .backward import Schedule, Slopes, through_cell, walk
 from .captioner import DecoderOutput
 from .encoder import GridEncoder
 from .vocabulary import Vocabulary
@@ -84,11 +87,41 @@ class ShowAndTell(nn.Module):
             tokens: ``[R, T]``, the words to predict, ``<end>`` among them; R is a multiple of B, and the captions of
                 a photo are neighbours.
         """
+        return DecoderOutput(self._forced(grid, tokens)[1][:, 1:])
+
+    def _forced(self, grid: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What the LSTM reads and says, the photo first: ``[R, 1 + T, embedding]``, ``[R, 1 + T, D]``."""
         first = torch.full_like(tokens[:, :1], self.vocabulary.start)
         words = self.embed_dropout(self.embed(torch.cat([first, tokens[:, :-1]], dim=1)))
         photo = self._photo(grid, tokens.shape[0] // grid.shape[0])
-        hidden, _ = self.lstm(torch.cat([photo[:, None].to(words.dtype), words], dim=1))
-        return DecoderOutput(hidden[:, 1:])
+        read = torch.cat([photo[:, None].to(words.dtype), words], dim=1)
+        hidden, _ = self.lstm(read)
+        return read, hidden
+
+    def pooled_vjp(self, grid: Tensor, tokens: Tensor) -> PooledVJP | None:
+        """See :meth:`~mmexplain.tasks.captioning.captioner.CaptionerAdapter.pooled_vjp`."""
+        # What a subclass does otherwise, the equations do not know.
+        if type(self) is not ShowAndTell or grid.dtype not in (torch.float32, torch.float64):
+            return None
+        read, hidden = self._forced(grid, tokens)
+        output = DecoderOutput(hidden[:, 1:])
+        return PooledVJP(output, output.hidden, lambda vectors: self._pull_back(read, hidden, vectors))
+
+    def _pull_back(self, read: Tensor, hidden: Tensor, vectors: Tensor) -> Tensor:
+        """``[B, K, T, D]`` → ``[B, K, C]``. The photo is read as the mean of the grid, before all words: what moves the
+        grid alike everywhere moves its mean, and the gradient goes back through all steps to that."""
+        schedule, lstm = Schedule.of(vectors), self.lstm
+        before = nn.functional.pad(hidden[:, :-1], (0, 0, 1, 0))
+        gates = nn.functional.linear(read, lstm.weight_ih_l0, lstm.bias_ih_l0)
+        gates += nn.functional.linear(before, lstm.weight_hh_l0, lstm.bias_hh_l0)
+        slopes = Slopes(gates, torch.zeros_like(before[:, 0])).values
+        of_words, of_photo = schedule.aligned(slopes[:, 1:]), slopes[schedule.captions, 0]
+        dh, dc = vectors.new_zeros(2, *vectors.shape[:2], hidden.shape[2])
+        for stage, h, c in walk(schedule, dh, dc):
+            h[stage.at] += schedule.vectors[stage.joining]
+            h.copy_(through_cell(of_words[: stage.captions, stage.number], h, c) @ lstm.weight_hh_l0)
+        photo = through_cell(of_photo, dh, dc) @ lstm.weight_ih_l0
+        return schedule.restored(photo @ self.see.weight)
 
     def project(self, hidden: Tensor) -> Tensor:
         """``[..., D]`` → logits ``[..., V]``."""

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmexplain.problem import PooledVJP
+
+from .attend_backward import attend_back
 from .captioner import DecoderOutput
 from .encoder import GridEncoder
 from .vocabulary import Vocabulary
@@ -32,6 +35,22 @@ class AttendState(NamedTuple):
     def select(self, rows: Tensor) -> AttendState:
         """The captions ``rows``; each must stay with its photo, and all photos keep equally many."""
         return self._replace(h=self.h[rows], c=self.c[rows])
+
+
+class Forced(NamedTuple):
+    """A teacher-forced pass over R captions.
+
+    Attributes:
+        output: what it gave.
+        start: the state before the first word.
+        words: ``[R, T, embedding]``, the words that were read.
+        before: T times ``[R, D]``, the LSTM's h before each step.
+    """
+
+    output: DecoderOutput
+    start: AttendState
+    words: Tensor
+    before: list[Tensor]
 
 
 class ShowAttendTell(nn.Module):
@@ -120,7 +139,7 @@ class ShowAttendTell(nn.Module):
         photos = state.annotations.shape[0]
         query = self.query(state.h).unflatten(0, (photos, -1))
         energy = self.energy(torch.tanh(state.keys[:, None] + query[:, :, None])).squeeze(-1)
-        alpha = torch.softmax(energy.float(), dim=-1)
+        alpha = torch.softmax(energy if energy.dtype == torch.float64 else energy.float(), dim=-1)
         z = torch.bmm(alpha.to(state.annotations.dtype), state.annotations).flatten(0, 1)
         z = torch.sigmoid(self.gate(state.h)) * z
         h, c = self.lstm(torch.cat([word.to(z.dtype), z], dim=1), (state.h, state.c))
@@ -135,16 +154,28 @@ class ShowAttendTell(nn.Module):
             tokens: ``[R, T]``, the words to predict, ``<end>`` among them; R is a multiple of B, and the captions of
                 a photo are neighbours.
         """
+        return self._forced(grid, tokens).output
+
+    def _forced(self, grid: Tensor, tokens: Tensor) -> Forced:
         first = torch.full_like(tokens[:, :1], self.vocabulary.start)
         words = self.embed_dropout(self.embed(torch.cat([first, tokens[:, :-1]], dim=1)))
-        state = self.start(grid, tokens.shape[0] // grid.shape[0])
-        hidden, attention = [], []
+        state = start = self.start(grid, tokens.shape[0] // grid.shape[0])
+        hidden, attention, before = [], [], []
         for word in words.unbind(1):
+            before.append(state.h)
             out, state, alpha = self._step(state, word)
             hidden.append(out)
             attention.append(alpha)
         maps = torch.stack(attention, dim=1).unflatten(2, (grid.shape[2], grid.shape[3]))
-        return DecoderOutput(torch.stack(hidden, dim=1), maps)
+        return Forced(DecoderOutput(torch.stack(hidden, dim=1), maps), start, words, before)
+
+    def pooled_vjp(self, grid: Tensor, tokens: Tensor) -> PooledVJP | None:
+        """See :meth:`~mmexplain.tasks.captioning.captioner.CaptionerAdapter.pooled_vjp`."""
+        # What a subclass does otherwise, the equations do not know.
+        if type(self) is not ShowAttendTell or grid.dtype not in (torch.float32, torch.float64):
+            return None
+        forced = self._forced(grid, tokens)
+        return PooledVJP(forced.output, forced.output.hidden, lambda vectors: attend_back(self, forced, vectors))
 
     def project(self, hidden: Tensor) -> Tensor:
         """``[..., embedding]`` → logits ``[..., V]``."""

@@ -13,7 +13,7 @@ from mmexplain.errors import InputError, ModelError
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
 from mmexplain.preprocess import Preprocess
-from mmexplain.problem import Choice
+from mmexplain.problem import Choice, PooledVJP
 from mmexplain.surroundings import undisturbed
 from mmexplain.taps import suggest
 from mmexplain.targets import Target
@@ -74,6 +74,11 @@ class Captioning(PhotoTask):
         """Teacher forcing over ``context["tokens"] [R, T]``."""
         output = self.captioner.decode(features, context["tokens"])
         return DecoderOutput(output) if isinstance(output, Tensor) else output
+
+    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor]) -> PooledVJP | None:
+        """The captioner's own way back, if it has one."""
+        offered = getattr(self.captioner, "pooled_vjp", None)
+        return None if offered is None else offered(features, context["tokens"])
 
     def generate(self, features: Tensor, beam: int, max_length: int = MAX_LENGTH) -> list[list[int]]:
         """The best caption of each photo, without its end token."""

@@ -55,15 +55,13 @@ class Schedule:
     stages: list[Stage]
 
     @classmethod
-    def of(cls, vectors: Tensor) -> Schedule:
-        """Find out which of the gradients ``[B, K, T, D]`` at the decoder's output are not zero.
-
-        On an accelerator, which that would stop and wait for, all are taken to be.
-        """
+    def of(cls, vectors: Tensor, dense: bool | None = None) -> Schedule:
+        """Find out which of the gradients ``[B, K, T, D]`` at the decoder's output are not zero; ``dense`` takes none
+        to be, as is done on an accelerator, which would have to be waited for."""
         batch, count, length = vectors.shape[:3]
         device = vectors.device
-        known = device.type == "cpu"
-        matters = (vectors != 0).any(-1) if known else torch.ones(batch, count, length, dtype=torch.bool)
+        dense = device.type != "cpu" if dense is None else dense
+        matters = torch.ones(batch, count, length, dtype=torch.bool) if dense else (vectors != 0).any(-1)
         last = (matters * torch.arange(1, length + 1)).amax(2)
         lengths, captions = last.amax(1).sort(descending=True, stable=True)
         lag, targets = (lengths[:, None] - last[captions]).sort(dim=1, stable=True)

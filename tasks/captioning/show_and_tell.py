@@ -110,17 +110,18 @@ class ShowAndTell(nn.Module):
     def _pull_back(self, read: Tensor, hidden: Tensor, vectors: Tensor) -> Tensor:
         """``[B, K, T, D]`` → ``[B, K, C]``. The photo is read as the mean of the grid, before all words: what moves the
         grid alike everywhere moves its mean, and the gradient goes back through all steps to that."""
-        schedule, lstm = Schedule.of(vectors), self.lstm
+        schedule = Schedule.of(vectors)
+        weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.all_weights[0]
         before = nn.functional.pad(hidden[:, :-1], (0, 0, 1, 0))
-        gates = nn.functional.linear(read, lstm.weight_ih_l0, lstm.bias_ih_l0)
-        gates += nn.functional.linear(before, lstm.weight_hh_l0, lstm.bias_hh_l0)
+        gates = nn.functional.linear(read, weight_ih, bias_ih)
+        gates += nn.functional.linear(before, weight_hh, bias_hh)
         slopes = Slopes(gates, torch.zeros_like(before[:, 0])).values
         of_words, of_photo = schedule.aligned(slopes[:, 1:]), slopes[schedule.captions, 0]
         dh, dc = vectors.new_zeros(2, *vectors.shape[:2], hidden.shape[2])
         for stage, h, c in walk(schedule, dh, dc):
             h[stage.at] += schedule.vectors[stage.joining]
-            h.copy_(through_cell(of_words[: stage.captions, stage.number], h, c) @ lstm.weight_hh_l0)
-        photo = through_cell(of_photo, dh, dc) @ lstm.weight_ih_l0
+            h.copy_(through_cell(of_words[: stage.captions, stage.number], h, c) @ weight_hh)
+        photo = through_cell(of_photo, dh, dc) @ weight_ih
         return schedule.restored(photo @ self.see.weight)
 
     def project(self, hidden: Tensor) -> Tensor:

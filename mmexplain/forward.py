@@ -123,13 +123,13 @@ class Forward:
         self._require_relu()
         return output, scores
 
-    def decode_pooled(self, features: Tensor) -> PooledVJP | None:
-        """The model's own way back from its decoder, where it offers one."""
+    def decode_pooled(self, features: Tensor, begun: Any) -> PooledVJP | None:
+        """The model's own way back from its decoder, where it offers one; see ``Choice.begun``."""
         offered = self.problem.pooled_vjp
         if offered is None:
             return None
         with self.recorder.decoding(), torch.no_grad(), model_runs(self.image.shape):
-            return offered(features.detach(), self.context)
+            return offered(features.detach(), self.context, begun)
 
     def score(self, output: Any, rows: Rows) -> Tensor:
         """Scores ``[R, k]`` of an output that :meth:`decode` did not make."""

@@ -95,7 +95,7 @@ class Pass:
 
     def _pooled(self, features: Tensor, choice: Choice, memory: int) -> Result | None:
         """By the model's own way back, where it has one that will do."""
-        offered = strategies.pooled(self.forward, features)
+        offered = strategies.pooled(self.forward, features, choice.begun)
         if offered is None:
             return None
         push, start = offered

@@ -28,12 +28,14 @@ class Choice:
         context: tensors ``[B, ...]`` that join the problem's context: the caption found by a search, say.
         texts: for each input the text that its targets point into.
         words: for each input the words of that text, as shown.
+        begun: what was worked out of the features on the way, for ``Problem.pooled_vjp`` to go on from.
     """
 
     targets: Rows
     context: dict[str, Tensor] = field(default_factory=dict)
     texts: Sequence[str | None] | None = None
     words: Sequence[list[str]] | None = None
+    begun: Any = None
 
 
 Choose = Callable[[Tensor], Choice | Rows]
@@ -99,7 +101,7 @@ class Problem:
     context: dict[str, Tensor] = field(default_factory=dict)
     reader: ReaderOf | None = None
     heavy_decode: bool = False
-    pooled_vjp: Callable[[Tensor, dict[str, Tensor]], PooledVJP | None] | None = None
+    pooled_vjp: Callable[[Tensor, dict[str, Tensor], Any], PooledVJP | None] | None = None
 
     @property
     def image(self) -> str:

@@ -70,7 +70,7 @@ def _on_cpu(features: Tensor) -> bool:
     return features.device.type == "cpu"
 
 
-def pooled(forward: Forward, features: Tensor) -> tuple[Callable[[Rows], Chunk], int] | None:
+def pooled(forward: Forward, features: Tensor, begun: Any = None) -> tuple[Callable[[Rows], Chunk], int] | None:
     """The model's own way back to the features, where only the means of the gradients there are asked for.
 
     None unless the model offers one, and the one tapped layer is what ``encode`` returns, maps with the channels first.
@@ -87,7 +87,7 @@ def pooled(forward: Forward, features: Tensor) -> tuple[Callable[[Rows], Chunk],
     forward.settle_layers(forward.batch)
     if forward.readers[layer] != Reader("channels_first"):
         return None
-    vjp = forward.decode_pooled(features)
+    vjp = forward.decode_pooled(features, begun)
     if vjp is None:
         return None
 

@@ -199,10 +199,15 @@ class Task(ABC):
         """Run the rest: features and context of R rows → output. R is B or B·K: rows must not mix."""
         return features
 
-    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor]) -> PooledVJP | None:
+    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor], begun: Any = None) -> PooledVJP | None:
         """:meth:`decode`, and a way back to the features ``[B, C, *S]`` for those who need only the sum of their
         gradients over the places, as Grad-CAM does. Worth having where the decoder reads places one by one, or reads a
         text of which each target needs a part. Here None: there is no way but autograd's.
+
+        Args:
+            features: of B rows.
+            context: of B rows.
+            begun: :attr:`~mmexplain.problem.Choice.begun` of the targets.
         """
         return None
 

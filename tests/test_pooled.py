@@ -48,7 +48,7 @@ class Short:
         self.decoded = 0
         self.targets: list[int] = []
 
-    def __call__(self, features: Tensor, context: dict[str, Tensor]) -> PooledVJP | None:
+    def __call__(self, features: Tensor, context: dict[str, Tensor], begun: Any) -> PooledVJP | None:
         """See ``Problem.pooled_vjp``."""
         assert not torch.is_grad_enabled()
         self.decoded += 1
@@ -149,7 +149,7 @@ def test_outputs_that_cannot_be_repeated_go_by_autograd(net: Net) -> None:
     def decode(features: Tensor, context: dict[str, Tensor]) -> Odd:
         return Odd(net.decode(features, context))
 
-    def pooled(features: Tensor, context: dict[str, Tensor]) -> PooledVJP:
+    def pooled(features: Tensor, context: dict[str, Tensor], begun: Any) -> PooledVJP:
         output = decode(features, context)
         return PooledVJP(output, output.logits, lambda _: pytest.fail("there is no gradient to pull back"))
 
@@ -158,7 +158,7 @@ def test_outputs_that_cannot_be_repeated_go_by_autograd(net: Net) -> None:
 
 
 def test_gradients_that_are_not_finite_are_told_with_the_layer(net: Net) -> None:
-    def pooled(features: Tensor, context: dict[str, Tensor]) -> PooledVJP:
+    def pooled(features: Tensor, context: dict[str, Tensor], begun: Any) -> PooledVJP:
         output = net.decode(features, context)
         return PooledVJP(output, output, lambda vectors: vectors.new_full((*vectors.shape[:2], 5), torch.nan))
 

@@ -118,8 +118,8 @@ class _FromFeatures(Task):
     def decode(self, features: Tensor, context: dict[str, Tensor]) -> Any:
         return self._task.decode(features, context)
 
-    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor]) -> PooledVJP | None:
-        return self._task.pooled_vjp(features, context)
+    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor], begun: Any = None) -> PooledVJP | None:
+        return self._task.pooled_vjp(features, context, begun)
 
     def score(self, output: Any, targets: Rows) -> Tensor:
         return self._task.score(output, targets)

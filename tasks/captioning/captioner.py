@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -85,10 +85,15 @@ class CaptionerAdapter(nn.Module):
         from: logits ``[R, T, V]``, or a :class:`DecoderOutput` if :meth:`project` makes the logits. Row t may depend
         on the tokens before t only."""
 
-    def pooled_vjp(self, features: Tensor, tokens: Tensor) -> PooledVJP | None:
+    def pooled_vjp(self, features: Tensor, tokens: Tensor, begun: Any = None) -> PooledVJP | None:
         """:meth:`decode`, run without a graph, and the gradients of what it returned with respect to ``features
         [B, C, h, w]``, summed over ``h, w``. Grad-CAM of whatever layer :meth:`encode` returns needs no more, and there
         may be a shorter way to it than autograd's; the bundled captioners write theirs out. None: there is none.
+
+        Args:
+            features: of B photos.
+            tokens: ``[B, T]``.
+            begun: what the captioner's ``start(features)`` returned, if it has been asked before a search.
         """
         return None
 

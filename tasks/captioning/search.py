@@ -52,13 +52,17 @@ def greedy(captioner: Searchable, grid: Tensor, max_length: int = 20) -> list[Ca
     return beam_search(captioner, grid, 1, max_length)
 
 
-def beam_search(captioner: Searchable, grid: Tensor, beam: int = 3, max_length: int = 20) -> list[Caption]:
+def beam_search(
+    captioner: Searchable, grid: Tensor, beam: int = 3, max_length: int = 20, begun: Any = None
+) -> list[Caption]:
     """The best caption that a beam finds for each photo; see :func:`alternatives`."""
-    return [captions[0] for captions in alternatives(captioner, grid, beam, max_length)]
+    return [captions[0] for captions in alternatives(captioner, grid, beam, max_length, begun)]
 
 
 @torch.no_grad()
-def alternatives(captioner: Searchable, grid: Tensor, beam: int = 3, max_length: int = 20) -> list[list[Caption]]:
+def alternatives(
+    captioner: Searchable, grid: Tensor, beam: int = 3, max_length: int = 20, begun: Any = None
+) -> list[list[Caption]]:
     """The captions that a beam finds for each photo, the best first: about as many as the beam is wide.
 
     A finished caption competes by its log-probability *per token* (``<end>`` counts as one): the plain sum prefers
@@ -71,10 +75,14 @@ def alternatives(captioner: Searchable, grid: Tensor, beam: int = 3, max_length:
         grid: features of B photos, ``[B, C, h, w]``.
         beam: hypotheses kept for each photo.
         max_length: most words of a caption.
+        begun: the state of one caption for each photo, where it is known already.
     """
     vocabulary = captioner.vocabulary
     photos, device = grid.shape[0], grid.device
-    state = captioner.start(grid, beam)
+    if begun is None:
+        state = captioner.start(grid, beam)
+    else:
+        state = begun.select(torch.arange(photos, device=device).repeat_interleave(beam))
     tokens = torch.full((photos, beam, 0), vocabulary.pad, dtype=torch.long, device=device)
     previous = torch.full((photos * beam,), vocabulary.start, dtype=torch.long, device=device)
     scores = torch.full((photos, beam), -torch.inf, device=device)

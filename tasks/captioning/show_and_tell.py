@@ -98,7 +98,7 @@ class ShowAndTell(nn.Module):
         hidden, _ = self.lstm(read)
         return read, hidden
 
-    def pooled_vjp(self, grid: Tensor, tokens: Tensor) -> PooledVJP | None:
+    def pooled_vjp(self, grid: Tensor, tokens: Tensor, begun: TellState | None = None) -> PooledVJP | None:
         """See :meth:`~mmexplain.tasks.captioning.captioner.CaptionerAdapter.pooled_vjp`."""
         # What a subclass does otherwise, the equations do not know.
         if type(self) is not ShowAndTell or grid.dtype not in (torch.float32, torch.float64):

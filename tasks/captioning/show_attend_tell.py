@@ -44,13 +44,15 @@ class Forced(NamedTuple):
         output: what it gave.
         start: the state before the first word.
         words: ``[R, T, embedding]``, the words that were read.
-        before: T times ``[R, D]``, the LSTM's h before each step.
+        before: ``[R, T, D]``, the LSTM's h before each step.
+        looked: ``[R, T, A]``, what it looked at, z.
     """
 
     output: DecoderOutput
     start: AttendState
     words: Tensor
-    before: list[Tensor]
+    before: Tensor
+    looked: Tensor
 
 
 class ShowAttendTell(nn.Module):
@@ -132,10 +134,12 @@ class ShowAttendTell(nn.Module):
             What :meth:`project` turns into the next word's logits, ``[R, embedding]``; the new state; the attention
             ``[R, h, w]``, which sums to 1.
         """
-        hidden, state, attention = self._step(state, self.embed_dropout(self.embed(previous)))
-        return hidden, state, attention.unflatten(1, (state.height, -1))
+        word = self.embed_dropout(self.embed(previous))
+        z, state, attention = self._step(state, word)
+        return self._output(word, state.h, z), state, attention.unflatten(1, (state.height, -1))
 
     def _step(self, state: AttendState, word: Tensor) -> tuple[Tensor, AttendState, Tensor]:
+        """What is looked at, the new state, and the attention ``[R, P]``."""
         photos = state.annotations.shape[0]
         query = self.query(state.h).unflatten(0, (photos, -1))
         energy = self.energy(torch.tanh(state.keys[:, None] + query[:, :, None])).squeeze(-1)
@@ -143,8 +147,11 @@ class ShowAttendTell(nn.Module):
         z = torch.bmm(alpha.to(state.annotations.dtype), state.annotations).flatten(0, 1)
         z = torch.sigmoid(self.gate(state.h)) * z
         h, c = self.lstm(torch.cat([word.to(z.dtype), z], dim=1), (state.h, state.c))
-        hidden = word + self.l_h(h) + self.l_z(z)
-        return hidden, state._replace(h=h, c=c), alpha.flatten(0, 1)
+        return z, state._replace(h=h, c=c), alpha.flatten(0, 1)
+
+    def _output(self, word: Tensor, h: Tensor, z: Tensor) -> Tensor:
+        hidden: Tensor = word + self.l_h(h) + self.l_z(z)
+        return hidden
 
     def decode(self, grid: Tensor, tokens: Tensor) -> DecoderOutput:
         """Teacher forcing.
@@ -154,27 +161,28 @@ class ShowAttendTell(nn.Module):
             tokens: ``[R, T]``, the words to predict, ``<end>`` among them; R is a multiple of B, and the captions of
                 a photo are neighbours.
         """
-        return self._forced(grid, tokens).output
+        return self._forced(self.start(grid, tokens.shape[0] // grid.shape[0]), tokens).output
 
-    def _forced(self, grid: Tensor, tokens: Tensor) -> Forced:
+    def _forced(self, start: AttendState, tokens: Tensor) -> Forced:
         first = torch.full_like(tokens[:, :1], self.vocabulary.start)
         words = self.embed_dropout(self.embed(torch.cat([first, tokens[:, :-1]], dim=1)))
-        state = start = self.start(grid, tokens.shape[0] // grid.shape[0])
-        hidden, attention, before = [], [], []
+        state, h, z, attention = start, [start.h], [], []
         for word in words.unbind(1):
-            before.append(state.h)
-            out, state, alpha = self._step(state, word)
-            hidden.append(out)
+            seen, state, alpha = self._step(state, word)
+            h.append(state.h)
+            z.append(seen)
             attention.append(alpha)
-        maps = torch.stack(attention, dim=1).unflatten(2, (grid.shape[2], grid.shape[3]))
-        return Forced(DecoderOutput(torch.stack(hidden, dim=1), maps), start, words, before)
+        memory, looked = torch.stack(h, dim=1), torch.stack(z, dim=1)
+        maps = torch.stack(attention, dim=1).unflatten(2, (start.height, -1))
+        output = DecoderOutput(self._output(words, memory[:, 1:], looked), maps)
+        return Forced(output, start, words, memory[:, :-1], looked)
 
-    def pooled_vjp(self, grid: Tensor, tokens: Tensor) -> PooledVJP | None:
+    def pooled_vjp(self, grid: Tensor, tokens: Tensor, begun: AttendState | None = None) -> PooledVJP | None:
         """See :meth:`~mmexplain.tasks.captioning.captioner.CaptionerAdapter.pooled_vjp`."""
         # What a subclass does otherwise, the equations do not know.
         if type(self) is not ShowAttendTell or grid.dtype not in (torch.float32, torch.float64):
             return None
-        forced = self._forced(grid, tokens)
+        forced = self._forced(begun or self.start(grid), tokens)
         return PooledVJP(forced.output, forced.output.hidden, lambda vectors: attend_back(self, forced, vectors))
 
     def project(self, hidden: Tensor) -> Tensor:

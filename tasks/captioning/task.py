@@ -75,17 +75,18 @@ class Captioning(PhotoTask):
         output = self.captioner.decode(features, context["tokens"])
         return DecoderOutput(output) if isinstance(output, Tensor) else output
 
-    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor]) -> PooledVJP | None:
+    def pooled_vjp(self, features: Tensor, context: dict[str, Tensor], begun: Any = None) -> PooledVJP | None:
         """The captioner's own way back, if it has one."""
         offered = getattr(self.captioner, "pooled_vjp", None)
-        return None if offered is None else offered(features, context["tokens"])
+        return None if offered is None else offered(features, context["tokens"], begun)
 
-    def generate(self, features: Tensor, beam: int, max_length: int = MAX_LENGTH) -> list[list[int]]:
-        """The best caption of each photo, without its end token."""
+    def generate(self, features: Tensor, beam: int, max_length: int = MAX_LENGTH, begun: Any = None) -> list[list[int]]:
+        """The best caption of each photo, without its end token; ``begun`` is what the captioner's ``start(features)``
+        returned, if it has been asked."""
         if hasattr(self.captioner, "generate"):
             captions: list[list[int]] = self.captioner.generate(features, beam, max_length)
             return captions
-        return [found.tokens for found in beam_search(self.captioner, features, beam, max_length)]
+        return [found.tokens for found in beam_search(self.captioner, features, beam, max_length, begun)]
 
     def alternatives(self, image: Any, beam: int = 3, max_length: int = MAX_LENGTH) -> list[tuple[str, float]]:
         """The captions that a search finds for one photo, the best first.
@@ -247,12 +248,14 @@ class Captioning(PhotoTask):
         batch = self.prepare(images)
 
         def choose(features: Tensor) -> Choice:
-            spoken = given if given is not None else self.generate(features, beam, max_length)
+            begun = None if given or hasattr(self.captioner, "generate") else self.captioner.start(features)
+            spoken = given if given is not None else self.generate(features, beam, max_length, begun)
             if not all(spoken):
                 raise ModelError(f"model {self.model_id!r} has no word for the photo; give a caption to be scored")
             rows = [self.phrasing.targets(tokens, words, whole, versus) for tokens in spoken]
             said = [[self.captioner.vocabulary.tokens[token] for token in tokens] for tokens in spoken]
-            return Choice(rows, {"tokens": self._tokens(spoken, rows)}, [" ".join(row) for row in said], said)
+            texts = [" ".join(row) for row in said]
+            return Choice(rows, {"tokens": self._tokens(spoken, rows)}, texts, said, begun)
 
         found: list[Explanation] = explain(
             self, batch, choose, score=self.score if score == "logit" else self.log_probability, **options

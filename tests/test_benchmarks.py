@@ -83,6 +83,18 @@ def test_further_targets_are_compared_with_the_first(tmp_path, answerer):
     assert found["r3d_18"]["16 actions"]["ratio"]["median"] > 0
 
 
+def test_captions_are_counted_alone_and_with_their_words_explained(tmp_path, captioner, photo):
+    options = ("--photos", str(photo.parent), "--models", captioner, "--sizes", "1", "--methods", "gradcam", "layercam")
+    printed = script("captions_in_batches.py", *options, "--rounds", "2", "--threads", "1", "--out", str(tmp_path))
+    (found,) = json.loads((tmp_path / "captions_in_batches.json").read_text())["models"].values()
+    assert found["1"]["words"] >= 1 and found["1"]["alone"] > 0
+    assert {"gradcam", "layercam"} == found["1"]["explained"].keys()
+    for explained in found["1"]["explained"].values():
+        share = explained["share"]
+        assert explained["a second"] > 0 and share["low"] <= share["median"] <= share["high"]
+    assert printed.count("layercam") == 1 and str(tmp_path) not in printed
+
+
 def test_six_methods_are_compared_with_a_plain_pass(tmp_path):
     options = ("--architecture", "resnet18", "--size", "64", "--rounds", "2", "--threads", "1")
     script("methods.py", *options, "--out", str(tmp_path))

@@ -1,0 +1,135 @@
+"""Captions a second from batches of photos, alone and with every word explained.
+
+python benchmarks/captions_in_batches.py --photos $MMEXPLAIN_DATA/flickr8k/images
+
+Captioning alone reads the files, runs the encoder and searches with a beam of 3. Explaining does the same and makes a
+map of every word, one method at a time. The two take turns, so that other work on the machine weighs on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from common import RESULTS, Others, alternate, describe, machine, positive, save, table
+
+from mmexplain.surroundings import undisturbed
+from mmexplain.tasks.registry import load
+
+MODELS = ("show-attend-tell", "show-and-tell")
+METHODS = ("gradcam", "layercam", "hirescam")
+BEAM = 3
+"""The default of ``mmexplain caption``."""
+
+
+def runs(task: Any, photos: Sequence[Path], methods: Sequence[str]) -> dict[str, Callable[[], Any]]:
+    """Captioning alone, and with the words explained by each method."""
+
+    def caption() -> list[list[int]]:
+        batch = task.prepare(list(photos))
+        with undisturbed(task.model, task.device), torch.no_grad():
+            found: list[list[int]] = task.generate(task.encode(batch.inputs), BEAM)
+            return found
+
+    def explained(method: str) -> Callable[[], Any]:
+        return lambda: task.explain(list(photos), beam=BEAM, methods=[method])
+
+    return {"caption": caption, **{method: explained(method) for method in methods}}
+
+
+def measure(
+    model: str, photos: Sequence[Path], sizes: Sequence[int], methods: Sequence[str], rounds: int
+) -> dict[str, Any]:
+    """Batch size → words in a caption, captions a second, and the share of captioning's that is left, by method."""
+    task: Any = load(model, task="caption", device="cpu")
+    found = {}
+    for size in sizes:
+        alone, *_ = contenders = runs(task, photos[:size], methods)
+        caption = contenders.pop(alone)
+        words = fmean(map(len, caption()))
+        stick, timings = alternate(caption, contenders, rounds, progress=f"{model}, {size} photos")
+        found[str(size)] = {
+            "words": words,
+            "alone": size / stick.record()["ms"]["median"] * 1e3,
+            "explained": {
+                method: {
+                    "a second": size / (record := timing.record())["ms"]["median"] * 1e3,
+                    # The slower, the smaller the share: the quartiles change places.
+                    "share": {
+                        name: 1 / record["ratio"][other]
+                        for name, other in (("median", "median"), ("low", "high"), ("high", "low"))
+                    },
+                    "rounds": record["rounds"],
+                }
+                for method, timing in timings.items()
+            },
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos, the first of which are taken")
+    parser.add_argument("--models", nargs="*", default=MODELS, help="bundled captioners, or files of weights")
+    parser.add_argument("--methods", nargs="*", default=METHODS)
+    parser.add_argument("--sizes", nargs="*", type=positive, default=(1, 8, 16, 32), help="photos in a batch")
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--threads", type=positive, help="threads that torch may use; its own choice if left out")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    photos = sorted(path for path in arguments.photos.iterdir() if path.is_file())
+    if len(photos) < max(arguments.sizes):
+        parser.error(f"{arguments.photos} holds {len(photos)} photos, fewer than a batch of {max(arguments.sizes)}")
+    with Others() as others:
+        found = {
+            Path(model).name: measure(model, photos, arguments.sizes, arguments.methods, arguments.rounds)
+            for model in arguments.models
+        }
+    rows = [
+        [
+            model,
+            size,
+            f"{entry['words']:.1f}",
+            f"{entry['alone']:.1f}",
+            method,
+            f"{explained['a second']:.1f}",
+            f"{explained['share']['median']:.0%} ({explained['share']['low']:.0%}-{explained['share']['high']:.0%})",
+        ]
+        for model, sizes in found.items()
+        for size, entry in sizes.items()
+        for method, explained in entry["explained"].items()
+    ]
+    header = [
+        "model",
+        "photos",
+        "words each",
+        "captions/s alone",
+        "words explained by",
+        "captions/s",
+        "share (quartiles)",
+    ]
+    record = {"machine": {**machine(), "others": others.share}, "models": found}
+    markdown = "\n".join(
+        [
+            "# Captions from batches of photos, alone and with every word explained",
+            "",
+            table(header, rows),
+            "",
+            f"Alone: files read, encoder, beam of {BEAM}. The share is of the captions a second that captioning alone "
+            "makes, medians of runs that lie next to each other.",
+            "",
+            f"Machine: {describe(record['machine'])}.",
+        ]
+    )
+    print(markdown)
+    save("captions_in_batches", record, markdown, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -42,8 +42,9 @@ def attend_back(model: ShowAttendTell, forced: Forced, vectors: Tensor) -> Tenso
     assert forced.output.attention is not None
     alpha = forced.output.attention.flatten(2).to(annotations.dtype)
     gate = torch.sigmoid(model.gate(before))
+    z = gate * torch.bmm(alpha, forced.start.annotations)
     cell = model.lstm
-    gates = linear(torch.cat([forced.words, forced.looked], -1), cell.weight_ih, cell.bias_ih)
+    gates = linear(torch.cat([forced.words, z], -1), cell.weight_ih, cell.bias_ih)
     gates += linear(before, cell.weight_hh, cell.bias_hh)
     slopes = schedule.aligned(Slopes(gates, forced.start.c).values)
     queries, alphas, gammas = (schedule.aligned(value) for value in (model.query(before), alpha, gate))

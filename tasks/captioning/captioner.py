@@ -93,7 +93,7 @@ class CaptionerAdapter(nn.Module):
         Args:
             features: of B photos.
             tokens: ``[B, T]``.
-            begun: what the captioner's ``start(features)`` returned, if it has been asked before a search.
+            begun: what the bundled captioners' search saw on the way to these tokens; None after another's.
         """
         return None
 

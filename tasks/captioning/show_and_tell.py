@@ -12,6 +12,7 @@ from mmexplain.problem import PooledVJP
 from .backward import Schedule, Slopes, through_cell, walk
 from .captioner import DecoderOutput
 from .encoder import GridEncoder
+from .search import Trace
 from .vocabulary import Vocabulary
 
 
@@ -87,23 +88,26 @@ class ShowAndTell(nn.Module):
             tokens: ``[R, T]``, the words to predict, ``<end>`` among them; R is a multiple of B, and the captions of
                 a photo are neighbours.
         """
-        return DecoderOutput(self._forced(grid, tokens)[1][:, 1:])
+        hidden, _ = self.lstm(self._read(grid, tokens))
+        return DecoderOutput(hidden[:, 1:])
 
-    def _forced(self, grid: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """What the LSTM reads and says, the photo first: ``[R, 1 + T, embedding]``, ``[R, 1 + T, D]``."""
+    def _read(self, grid: Tensor, tokens: Tensor) -> Tensor:
+        """What the LSTM reads, the photo first: ``[R, 1 + T, embedding]``."""
         first = torch.full_like(tokens[:, :1], self.vocabulary.start)
         words = self.embed_dropout(self.embed(torch.cat([first, tokens[:, :-1]], dim=1)))
         photo = self._photo(grid, tokens.shape[0] // grid.shape[0])
-        read = torch.cat([photo[:, None].to(words.dtype), words], dim=1)
-        hidden, _ = self.lstm(read)
-        return read, hidden
+        return torch.cat([photo[:, None].to(words.dtype), words], dim=1)
 
-    def pooled_vjp(self, grid: Tensor, tokens: Tensor, begun: TellState | None = None) -> PooledVJP | None:
+    def pooled_vjp(self, grid: Tensor, tokens: Tensor, begun: Trace | None = None) -> PooledVJP | None:
         """See :meth:`~mmexplain.tasks.captioning.captioner.CaptionerAdapter.pooled_vjp`."""
         # What a subclass does otherwise, the equations do not know.
         if type(self) is not ShowAndTell or grid.dtype not in (torch.float32, torch.float64):
             return None
-        read, hidden = self._forced(grid, tokens)
+        read = self._read(grid, tokens)
+        if begun is None:
+            hidden, _ = self.lstm(read)
+        else:
+            hidden = torch.cat([begun.start.h[:, None], begun.along(begun.hidden, tokens.shape[1])], 1)
         output = DecoderOutput(hidden[:, 1:])
         return PooledVJP(output, output.hidden, lambda vectors: self._pull_back(read, hidden, vectors))
 

@@ -12,6 +12,7 @@ from mmexplain.problem import PooledVJP
 from .attend_backward import attend_back
 from .captioner import DecoderOutput
 from .encoder import GridEncoder
+from .search import Trace
 from .vocabulary import Vocabulary
 
 
@@ -45,14 +46,12 @@ class Forced(NamedTuple):
         start: the state before the first word.
         words: ``[R, T, embedding]``, the words that were read.
         before: ``[R, T, D]``, the LSTM's h before each step.
-        looked: ``[R, T, A]``, what it looked at, z.
     """
 
     output: DecoderOutput
     start: AttendState
     words: Tensor
     before: Tensor
-    looked: Tensor
 
 
 class ShowAttendTell(nn.Module):
@@ -163,26 +162,39 @@ class ShowAttendTell(nn.Module):
         """
         return self._forced(self.start(grid, tokens.shape[0] // grid.shape[0]), tokens).output
 
-    def _forced(self, start: AttendState, tokens: Tensor) -> Forced:
+    def _words(self, tokens: Tensor) -> Tensor:
+        """``[R, T]``, said → ``[R, T, embedding]``, read: each is the word before."""
         first = torch.full_like(tokens[:, :1], self.vocabulary.start)
-        words = self.embed_dropout(self.embed(torch.cat([first, tokens[:, :-1]], dim=1)))
-        state, h, z, attention = start, [start.h], [], []
+        words: Tensor = self.embed_dropout(self.embed(torch.cat([first, tokens[:, :-1]], dim=1)))
+        return words
+
+    def _forced(self, start: AttendState, tokens: Tensor) -> Forced:
+        words, state = self._words(tokens), start
+        h, z, attention = [start.h], [], []
         for word in words.unbind(1):
             seen, state, alpha = self._step(state, word)
             h.append(state.h)
             z.append(seen)
             attention.append(alpha)
-        memory, looked = torch.stack(h, dim=1), torch.stack(z, dim=1)
+        memory = torch.stack(h, dim=1)
         maps = torch.stack(attention, dim=1).unflatten(2, (start.height, -1))
-        output = DecoderOutput(self._output(words, memory[:, 1:], looked), maps)
-        return Forced(output, start, words, memory[:, :-1], looked)
+        output = DecoderOutput(self._output(words, memory[:, 1:], torch.stack(z, dim=1)), maps)
+        return Forced(output, start, words, memory[:, :-1])
 
-    def pooled_vjp(self, grid: Tensor, tokens: Tensor, begun: AttendState | None = None) -> PooledVJP | None:
+    def _remembered(self, trace: Trace, tokens: Tensor) -> Forced:
+        """The same of captions that a search found."""
+        length = tokens.shape[1]
+        attention = [maps for maps in trace.attention if maps is not None]
+        output = DecoderOutput(trace.along(trace.hidden, length), trace.along(attention, length))
+        before = trace.along([state.h for state in trace.states], length)
+        return Forced(output, trace.start, self._words(tokens), before)
+
+    def pooled_vjp(self, grid: Tensor, tokens: Tensor, begun: Trace | None = None) -> PooledVJP | None:
         """See :meth:`~mmexplain.tasks.captioning.captioner.CaptionerAdapter.pooled_vjp`."""
         # What a subclass does otherwise, the equations do not know.
         if type(self) is not ShowAttendTell or grid.dtype not in (torch.float32, torch.float64):
             return None
-        forced = self._forced(begun or self.start(grid), tokens)
+        forced = self._remembered(begun, tokens) if begun else self._forced(self.start(grid), tokens)
         return PooledVJP(forced.output, forced.output.hidden, lambda vectors: attend_back(self, forced, vectors))
 
     def project(self, hidden: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from mmexplain.tasks.base import Batch, PhotoTask, contrasted, evenly, probabili
 from mmexplain.tasks.captioning.captioner import DecoderOutput
 from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.captioning.phrases import Phrasing
-from mmexplain.tasks.captioning.search import alternatives, beam_search
+from mmexplain.tasks.captioning.search import Trace, alternatives, beam_search
 
 MAX_LENGTH = 20
 """Words at which a search gives up waiting for the end of a caption."""
@@ -80,13 +80,15 @@ class Captioning(PhotoTask):
         offered = getattr(self.captioner, "pooled_vjp", None)
         return None if offered is None else offered(features, context["tokens"], begun)
 
-    def generate(self, features: Tensor, beam: int, max_length: int = MAX_LENGTH, begun: Any = None) -> list[list[int]]:
-        """The best caption of each photo, without its end token; ``begun`` is what the captioner's ``start(features)``
-        returned, if it has been asked."""
+    def generate(self, features: Tensor, beam: int, max_length: int = MAX_LENGTH) -> list[list[int]]:
+        """The best caption of each photo, without its end token."""
+        return self._searched(features, beam, max_length)[0]
+
+    def _searched(self, features: Tensor, beam: int, max_length: int) -> tuple[list[list[int]], Trace | None]:
         if hasattr(self.captioner, "generate"):
-            captions: list[list[int]] = self.captioner.generate(features, beam, max_length)
-            return captions
-        return [found.tokens for found in beam_search(self.captioner, features, beam, max_length, begun)]
+            return self.captioner.generate(features, beam, max_length), None
+        trace = Trace()
+        return [found.tokens for found in beam_search(self.captioner, features, beam, max_length, trace)], trace
 
     def alternatives(self, image: Any, beam: int = 3, max_length: int = MAX_LENGTH) -> list[tuple[str, float]]:
         """The captions that a search finds for one photo, the best first.
@@ -248,14 +250,13 @@ class Captioning(PhotoTask):
         batch = self.prepare(images)
 
         def choose(features: Tensor) -> Choice:
-            begun = None if given or hasattr(self.captioner, "generate") else self.captioner.start(features)
-            spoken = given if given is not None else self.generate(features, beam, max_length, begun)
+            spoken, trace = (given, None) if given is not None else self._searched(features, beam, max_length)
             if not all(spoken):
                 raise ModelError(f"model {self.model_id!r} has no word for the photo; give a caption to be scored")
             rows = [self.phrasing.targets(tokens, words, whole, versus) for tokens in spoken]
             said = [[self.captioner.vocabulary.tokens[token] for token in tokens] for tokens in spoken]
             texts = [" ".join(row) for row in said]
-            return Choice(rows, {"tokens": self._tokens(spoken, rows)}, texts, said, begun)
+            return Choice(rows, {"tokens": self._tokens(spoken, rows)}, texts, said, trace)
 
         found: list[Explanation] = explain(
             self, batch, choose, score=self.score if score == "logit" else self.log_probability, **options

@@ -72,7 +72,7 @@ def _member(source: str, offset: int, size: int) -> bytes:
 
 
 def _slice(path: str, offset: int, size: int) -> bytes:
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb") as file:
         file.seek(offset)
         return file.read(size)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -143,11 +146,14 @@ class Store:
             InputError: there is no such input, it has not been explained yet, or could not be.
         """
         number = self._number(key)
-        shard = number // self.job.shard
-        if shard not in self.shards.numbers():
-            raise InputError(f"input {key!r} of {self.root!r} has not been explained yet: resume the run")
-        with self.shards.fs.open(self.shards.path(shard), "rb") as file:
-            rows = pq.read_table(file, schema=schema(self.job.map_shape), filters=ds.field("input") == number)
+        path = self.shards.path(number // self.job.shard)
+        try:
+            with self.shards.fs.open(path, "rb") as file:
+                rows = pq.read_table(file, schema=schema(self.job.map_shape), filters=ds.field("input") == number)
+        except FileNotFoundError:
+            raise InputError(f"input {key!r} of {self.root!r} has not been explained yet: resume the run") from None
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path!r} is damaged: {' '.join(str(error).split())}; --resume makes it again") from None
         return self._explanation(rows)
 
     def __iter__(self) -> Iterator[Explanation]:
@@ -155,8 +161,10 @@ class Store:
         for number in self.shards.numbers():
             with self.shards.fs.open(self.shards.path(number), "rb") as file:
                 table = pq.read_table(file, schema=schema(self.job.map_shape))
-            for one in table.column("input").unique().to_pylist():
-                rows = table.filter(ds.field("input") == one)
+            inputs = table.column("input").to_numpy()
+            starts = [0, *(np.flatnonzero(inputs[1:] != inputs[:-1]) + 1).tolist(), len(table)]
+            for start, stop in pairwise(starts):
+                rows = table.slice(start, stop - start)
                 if rows.column("error")[0].as_py() is None:
                     yield self._explanation(rows)
 
@@ -166,10 +174,10 @@ class Store:
         return found
 
     def _number(self, key: int | str) -> int:
-        if isinstance(key, int):
-            if not -self.job.count <= key < self.job.count:
+        if not isinstance(key, str):
+            if not -self.job.count <= (place := operator.index(key)) < self.job.count:
                 raise InputError(f"there is no input {key}: {self.root!r} has {self.job.count:,}, counted from 0")
-            return key % self.job.count
+            return place % self.job.count
         found = self.table(["input"], ds.field("id") == key).column("input")
         if not len(found):
             near = did_you_mean(key, self.table(["id"]).column("id").unique().to_pylist())
@@ -181,7 +189,7 @@ class Store:
         first = rows[0]
         if first["error"] is not None:
             raise InputError(f"input {first['id']!r} could not be explained: {first['error']}")
-        shown = picture(self.item(first["input"]), geometry_of(first))
+        shown = picture(first["source"], lambda: self.item(first["input"]), geometry_of(first))
         return explanation_of(rows, shown, frozenset(self.job.pixel_methods))
 
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 
 import fsspec
 import pyarrow as pa
@@ -14,16 +13,14 @@ from mmexplain.jobs.shards import Shards, opened, put
 READER = """
 import io, pathlib, sys, time
 import pyarrow.parquet as pq
-path, seen, end = pathlib.Path(sys.argv[1]), set(), time.monotonic() + 30
+path, seen, end = pathlib.Path(sys.argv[1]), set(), time.monotonic() + 60
 print("ready", flush=True)
-while time.monotonic() < end:
+while len(seen) < 10:
+    assert time.monotonic() < end, seen
     for part in path.parent.glob("*.parquet"):
         values = pq.read_table(io.BytesIO(part.read_bytes())).column("n").to_pylist()
         assert values == values[:1] * 20_000, "a mixture"
         seen.add(values[0])
-        if values[0] == 39:
-            print(len(seen)); sys.exit()
-sys.exit("the last was never seen")
 """
 
 
@@ -40,23 +37,12 @@ def test_another_process_never_sees_half_a_shard(shards):
     shards.write(0, table(0))
     reader = subprocess.Popen([sys.executable, "-c", READER, shards.path(0)], stdout=subprocess.PIPE, text=True)
     assert reader.stdout.readline() == "ready\n"
-    stop = threading.Event()
-
-    def write():
-        value = 0
-        while not stop.is_set():
-            shards.write(0, table(value % 39))
-            value += 1
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    stop.wait(1.0)
-    stop.set()
-    writer.join()
-    shards.write(0, table(39))
-    told, _ = reader.communicate(timeout=40)
+    value = 0
+    while reader.poll() is None:
+        value += 1
+        shards.write(0, table(value))
     assert reader.returncode == 0
-    assert int(told) > 3  # it did look while they were written
+    assert value > 10
 
 
 def test_what_cannot_be_written_leaves_nothing(shards, tmp_path, monkeypatch):

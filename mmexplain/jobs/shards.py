@@ -150,8 +150,8 @@ class Shards:
 
 
 def encoded(table: pa.Table, told: Mapping[str, Any] | None = None) -> bytes:
-    """A table as a Parquet file: names by dictionary, all of it compressed by zstd. Maps are left as they are: with their
-    bytes split they would take less, but DuckDB cannot read 16-bit floats then."""
+    """A table as a Parquet file: names by dictionary, all of it compressed by zstd. Maps are left as they are: with
+    their bytes split they would take less, but DuckDB cannot read 16-bit floats then."""
     if told:
         metadata = {str(name): str(value) for name, value in told.items()}
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})

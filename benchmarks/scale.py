@@ -35,6 +35,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.models import register_model
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmexplain.jobs.item import Item
 from mmexplain.jobs.job import Job
@@ -259,7 +260,7 @@ def captions(count: int, data: Path, folder: Path, batch: int, device: str = "cp
     alone = CaptionsAlone(job)
     turns = [photos[start : start + TURN * batch] for start in range(0, len(photos), TURN * batch)]
     seconds: dict[str, list[float]] = {"captioned": [], "explained": []}
-    rows = size = words = 0
+    rows = size = 0
     memory = Memory()
     captioned(alone, [Item(0, "0", photos[0])])
     with memory:
@@ -269,7 +270,7 @@ def captions(count: int, data: Path, folder: Path, batch: int, device: str = "cp
             source.write_text("".join(json.dumps({"image": photo}) + "\n" for photo in turn))
 
             def explain(source: Path = source) -> float:
-                nonlocal rows, size, words
+                nonlocal rows, size
                 found = run(job, str(source), source.with_suffix(".store"), batch=batch)
                 assert found.explained == found.inputs, found.failed
                 rows, size = rows + found.rows, size + found.size
@@ -282,6 +283,7 @@ def captions(count: int, data: Path, folder: Path, batch: int, device: str = "cp
             for name, work in order if number % 2 else order[::-1]:
                 seconds[name].append(work())
     print(file=sys.stderr)
+    first = open_store(folder / "0.store")
     ratios = [both / alone for both, alone in zip(seconds["explained"], seconds["captioned"], strict=True)]
     return {
         "model": job.model,
@@ -294,9 +296,18 @@ def captions(count: int, data: Path, folder: Path, batch: int, device: str = "cp
         "ratio": statistics.median(ratios),
         "ratios": ratios,
         "maps per photo": rows / len(photos),
+        "operations per photo": operations(alone.task, photos[:8]),
+        "stages": stages(first, TURN * batch),
         "store": {"files": len(turns), "rows": rows, "bytes": size, "bytes per map": size / rows},
         "peak bytes": memory.peak,
     }
+
+
+def operations(task: Any, photos: Sequence[str]) -> float:
+    """Additions and multiplications of convolutions and matrices, to caption and explain a photo (mean)."""
+    with FlopCounterMode(display=False) as counter:
+        task.explain(list(photos), strategy="loop")
+    return counter.get_total_flops() / len(photos)
 
 
 # -- telling ----------------------------------------------------------------------------------------------------------
@@ -329,6 +340,8 @@ def markdown(record: Mapping[str, Any]) -> str:
             ["captioned and explained, a second", f"{found['explained per second']:.2f}"],
             ["times as long (median of turns)", f"{found['ratio']:.2f}"],
             ["maps for each photo", f"{found['maps per photo']:.1f}"],
+            ["10⁹ operations for each photo", f"{found['operations per photo'] / 1e9:.2f}"],
+            *([f"processor time for each, µs: {name}", f"{value:,.0f}"] for name, value in found["stages"].items()),
             ["bytes for each map", f"{found['store']['bytes per map']:,.0f}"],
             ["memory at the peak, MiB", f"{found['peak bytes'] / 2**20:,.0f}"],
         ]

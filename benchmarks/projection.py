@@ -4,7 +4,7 @@
     python benchmarks/projection.py --gpu-rate 60 --price 3.5 --photo-bytes 250000
 
 What ``results/scale.json`` holds was measured on a CPU: operations of a photo, its maps and their bytes, and the time
-of a core to decode it and to make its rows. The rate of a GPU was not measured: it is the operations that a GPU computes
+of a core to decode it and to make its rows. The rate of a GPU was not measured: it is the operations that one computes
 at most, times the share of them that is assumed to be reached, by the operations of a photo. ``--gpu-rate`` takes a
 measured one. Every other number can be given too.
 """
@@ -153,12 +153,19 @@ def descriptions() -> dict[str, str]:
     }
 
 
+def spoken(hours: float) -> str:
+    """Hours as people say them."""
+    if hours < 2:
+        return f"{60 * hours:,.0f} min"
+    return f"{hours:,.1f} h" if hours < 72 else f"{hours / 24:,.1f} days"
+
+
 def markdown(given: Assumptions, source: Mapping[str, Any], photos: list[int], gpus: list[int]) -> str:
     rows = []
     for count in photos:
         for number in gpus:
             found = project(given, count, number)
-            time = f"{found.hours:,.1f} h" if found.hours < 72 else f"{found.hours / 24:,.1f} days"
+            time = spoken(found.hours)
             rows.append(
                 [
                     f"{count:,}",

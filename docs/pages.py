@@ -15,11 +15,13 @@ import click
 
 from mmexplain.cli import cli
 from mmexplain.evaluate.registry import LAYOUTS, PROTOCOLS
+from mmexplain.jobs.schema import COLUMNS
 from mmexplain.methods.registry import DEFAULT_METHOD, METHODS
 from mmexplain.methods.text import TEXT_METHODS
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
+RESULTS = DOCS.parent / "benchmarks" / "results"
 
 WIDTH = 86
 """Columns of the commands' help: what fits beside the navigation."""
@@ -109,6 +111,25 @@ def protocols() -> str:
     return "\n".join(parts)
 
 
+def columns() -> str:
+    """The columns of a store."""
+    lines = ["| column | type | what it holds |", "| --- | --- | --- |"]
+    for name, (kind, text) in COLUMNS.items():
+        shown = (
+            re.sub(r"dictionary<values=(\w+).*", r"\1", str(kind))
+            .replace("element: ", "")
+            .replace("halffloat", "float16")
+        )
+        lines.append(f"| `{name}` | {shown} | {_sentence(text)} |")
+    return "\n".join(lines)
+
+
+def results(name: str) -> str:
+    """What a benchmark measured, below a heading of the page."""
+    _, _, text = (RESULTS / f"{name}.md").read_text(encoding="utf-8").partition("\n")
+    return re.sub(r"^## ", "### ", text.strip(), flags=re.MULTILINE)
+
+
 def commands() -> str:
     """The help of every verb, as the terminal shows it."""
     return "\n".join(_help(cli, "mmexplain", None))
@@ -140,5 +161,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "text methods": text_methods,
     "protocols": protocols,
     "commands": commands,
+    "columns of a store": columns,
+    "results of scale": partial(results, "scale"),
+    "results of projection": partial(results, "projection"),
 }
 """What pages may ask for."""

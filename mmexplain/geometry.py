@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -232,7 +232,7 @@ class Geometry:
     def peaks(self, maps: Tensor) -> list[tuple[int, int] | None]:
         """:meth:`peak` of each of N maps ``[N, h', w']``, in far less time than one by one."""
         values = maps.detach().to("cpu", torch.float64)
-        rows, columns, x, y = self._candidates(values.shape[1], values.shape[2])
+        rows, columns, x, y = _candidates(self, values.shape[1], values.shape[2])
         height, width = self.input
         step = max(1, _PIXELS_AT_ONCE // max(1, len(rows) * len(columns)))
         found: list[tuple[int, int] | None] = []
@@ -310,7 +310,7 @@ class Geometry:
         """
         values = values.detach().to("cpu", torch.float64)
         height, width = self.input
-        rows, columns, x, y = self._candidates(values.shape[1], values.shape[2])
+        rows, columns, x, y = _candidates(self, values.shape[1], values.shape[2])
         if not values.isfinite().all() or not len(rows) or not len(columns):
             return None
         across = interpolate(values, centres(width, values.shape[2])[columns], 2)
@@ -336,23 +336,6 @@ class Geometry:
             tied = torch.cat([strip(start)[place] == best for start in range(0, len(rows), step)])
             row, column = _middle(tied, row, column)
         return (*self._pixel(x[columns[column]], y[rows[row]]), place)
-
-    def _candidates(self, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rows and columns of the input's pixels among which a map of ``rows`` × ``columns`` cells is largest where the
-        model saw photo, and where all columns and all rows of the input lie in the original.
-
-        Between the centres of neighbouring cells an interpolated map is bilinear, and so largest (and smallest) at the
-        outermost of the pixels that lie there: no others need to be looked at.
-        """
-        height, width = self.input
-        x, y = self.point_to_original(grid(width, width), grid(height, height))
-        left, top, right, bottom = self.visible
-        return (
-            _extremes(centres(height, rows), rows, (y >= top) & (y < bottom)),
-            _extremes(centres(width, columns), columns, (x >= left) & (x < right)),
-            x,
-            y,
-        )
 
     def _pixel(self, x: Tensor, y: Tensor) -> tuple[int, int]:
         """The pixel of the original that a point lies in."""
@@ -396,9 +379,33 @@ class Geometry:
         return interpolate(maps.float(), where, -3).mean(dim=-3)
 
 
+@lru_cache(maxsize=256)
+def _candidates(geometry: Geometry, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows and columns of the input's pixels among which a map of ``rows`` × ``columns`` cells is largest where the
+    model saw photo, and where all columns and all rows of the input lie in the original.
+
+    Between the centres of neighbouring cells an interpolated map is bilinear, and so largest (and smallest) at the
+    outermost of the pixels that lie there: no others need to be looked at. Many photos have the same few sizes, so
+    that this is kept for the next one.
+    """
+    height, width = geometry.input
+    x, y = geometry.point_to_original(grid(width, width), grid(height, height))
+    left, top, right, bottom = geometry.visible
+    return (
+        _extremes(centres(height, rows), rows, (y >= top) & (y < bottom)),
+        _extremes(centres(width, columns), columns, (x >= left) & (x < right)),
+        x,
+        y,
+    )
+
+
 def _middle(tied: Tensor, row: int, column: int) -> tuple[int, int]:
     """The true place ``(row, column)`` of ``tied`` nearest to the middle of those that hang together with a given one,
     corners included."""
+    rows, columns = tied.numpy().nonzero()
+    top, left, bottom, right = int(rows[0]), int(columns.min()), int(rows[-1]), int(columns.max())
+    if (bottom - top + 1) * (right - left + 1) == len(rows):  # a rectangle, as at the photo's edges: most are
+        return (top + bottom) // 2, (left + right) // 2
     from scipy import ndimage
 
     labels, _ = ndimage.label(tied.numpy(), np.ones((3, 3)))

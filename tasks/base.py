@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -299,7 +300,7 @@ class PhotoTask(Task):
     @property
     def like(self) -> Tensor:
         """A tensor of the model's device and floating type."""
-        tensors = (*self.model.parameters(), *self.model.buffers())
+        tensors = chain(self.model.parameters(), self.model.buffers())
         return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
 
     @property

@@ -81,8 +81,10 @@ class Job:
         return number * self.shard, min((number + 1) * self.shard, self.count)
 
     def differing(self, other: Job) -> list[str]:
-        """Names of what rows depend on that is not the same."""
-        names = ("task", "model", "methods", "layers", "options", "seed", "overlays", "weights")
+        """Names of what rows depend on that is not the same; of weights only where both are known."""
+        names = ["task", "model", "methods", "layers", "options", "seed", "overlays"]
+        if self.weights and other.weights:
+            names.append("weights")
         mine, others = self.to_dict(), other.to_dict()
         return [name for name in names if mine[name] != others[name]]
 

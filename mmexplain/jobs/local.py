@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
+from mmexplain.errors import MMExplainError
 from mmexplain.explanation import Explanation
 from mmexplain.jobs.item import Item
 from mmexplain.jobs.manifest import Manifest
@@ -43,12 +44,12 @@ class ShardWriter:
                 self._rows.fail(item, outcome)
                 continue
             try:
+                # Before the rows: the photo is read again, and may be gone.
+                if self._job.overlays:
+                    write_overlays(self._shards, item, outcome)
                 self._rows.add(item, outcome)
-            except ValueError as error:
+            except (MMExplainError, ValueError) as error:
                 self._rows.fail(item, error)
-                continue
-            if self._job.overlays:
-                write_overlays(self._shards, item, outcome)
 
     def commit(self, number: int) -> None:
         """Write the shard.

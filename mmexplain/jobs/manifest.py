@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import fsspec
 import pyarrow
 import pyarrow.parquet
+from fsspec.implementations.local import LocalFileSystem
 
 from mmexplain.errors import InputError
 from mmexplain.jobs.item import Item
@@ -53,12 +55,16 @@ def freeze(items: Iterable[Item], path: str, fs: fsspec.AbstractFileSystem) -> i
         InputError: the items are misnumbered, a text is no Unicode, or the file cannot be written.
     """
     folder, _, name = path.rpartition("/")
-    partial = f"{folder}{'/' if '/' in path else ''}.{name}.{uuid.uuid4().hex}"
+    # Named like all that is half written, so that one that a killed run left is known for what it is.
+    partial = f"{folder}{'/' if '/' in path else ''}.{name}.{uuid.uuid4().hex}.partial"
     try:
         if folder:
             fs.makedirs(folder, exist_ok=True)
         with fs.open(partial, "wb") as file:
             count = _write(iter(items), file)
+            if isinstance(fs, LocalFileSystem):
+                file.flush()
+                os.fsync(file.fileno())
         fs.mv(partial, path)
     except BaseException as error:
         with suppress(Exception):  # what went wrong first is what is told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,14 +23,14 @@ OVERLAYS = "overlays"
 _LONGEST = 60
 
 
-def picture(item: Item, geometry: Geometry) -> Picture:
-    """The photo or the clip of an item, read and decoded when its pixels are first looked at."""
-    return PictureAtSource(lambda: _clip(item, geometry) if geometry.frames else _photo(item), item.source)
+def picture(source: str, find: Callable[[], Item], geometry: Geometry) -> Picture:
+    """The photo or the clip of an item, which is found, read and decoded when its pixels are first looked at."""
+    return PictureAtSource(lambda: _clip(find(), geometry) if geometry.frames else _photo(find()), source)
 
 
 def overlays(item: Item, explanation: Explanation) -> Iterator[tuple[str, bytes]]:
     """Path in the store and content of each picture: of a photo each map over it as JPEG, of a clip its film strip."""
-    explanation.picture = picture(item, explanation.geometry)
+    explanation.picture = picture(item.source, lambda: item, explanation.geometry)
     folder = f"{OVERLAYS}/{item.number // 1000:06d}"
     stem = f"{item.number:09d}_{safe(item.id)[-_LONGEST:]}"
     if explanation.geometry.frames is not None:

@@ -44,6 +44,9 @@ class Rows:
         Raises:
             ValueError: a map has another shape than the store's.
         """
+        for values in explanation.maps.values():
+            if self._shape is not None and tuple(values.shape[1:]) != self._shape:
+                raise ValueError(f"a map of {_size(values.shape[1:])} values in a store of {_size(self._shape)}")
         shared = {
             "input": item.number,
             "id": item.id,
@@ -62,8 +65,6 @@ class Rows:
         probabilities = None if explanation.probabilities is None else explanation.probabilities.tolist()
         for key in explanation.maps:
             raw = explanation.maps[key].detach().float().cpu()
-            if self._shape is not None and tuple(raw.shape[1:]) != self._shape:
-                raise ValueError(f"a map of {_size(raw.shape[1:])} values in a store of {_size(self._shape)}")
             values, scales = _packed(raw)
             told = _statistics(_over_space(explanation, key, raw), explanation.geometry)
             for number, target in enumerate(targets):
@@ -186,25 +187,21 @@ def _over_space(explanation: Explanation, key: MapKey, raw: Tensor) -> Tensor:
 
 def _statistics(maps: Tensor, geometry: Geometry) -> list[dict[str, Any]]:
     found = statistics(maps, geometry)
+    x, y = found.centroid.T.tolist()
+    columns = {
+        "centroid_x": x,
+        "centroid_y": y,
+        "entropy": found.entropy.tolist(),
+        "area": found.area.tolist(),
+        "minimum": found.minimum.tolist(),
+        "maximum": found.maximum.tolist(),
+    }
     rows = []
     for number, peak in enumerate(found.peak):
         x, y, frame = (*peak, None, None)[:3] if peak is not None else (None, None, None)
-        numbers = {
-            "centroid_x": found.centroid[number, 0],
-            "centroid_y": found.centroid[number, 1],
-            "entropy": found.entropy[number],
-            "area": found.area[number],
-            "minimum": found.minimum[number],
-            "maximum": found.maximum[number],
-        }
-        row: dict[str, Any] = {name: _number(value) for name, value in numbers.items()}
+        row = {name: None if math.isnan(values[number]) else values[number] for name, values in columns.items()}
         rows.append({**row, "peak_x": x, "peak_y": y, "peak_frame": frame})
     return rows
-
-
-def _number(value: Tensor) -> float | None:
-    number = float(value)
-    return None if math.isnan(number) else number
 
 
 def _target(target: Target) -> dict[str, Any]:

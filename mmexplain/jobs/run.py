@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import fsspec
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
@@ -28,7 +28,7 @@ from mmexplain.jobs.local import run_local
 from mmexplain.jobs.manifest import Manifest, freeze
 from mmexplain.jobs.shards import opened
 from mmexplain.jobs.store import MANIFEST, SETTINGS, Store, open_store, save_settings
-from mmexplain.jobs.trial import MOST, Trial, try_batches
+from mmexplain.jobs.trial import Trial, try_batches
 from mmexplain.jobs.worker import Worker
 from mmexplain.methods.registry import select
 from mmexplain.preprocess import Preprocess
@@ -129,7 +129,7 @@ def run(
         if value is not None and value < 1:
             raise InputError(f"{name}={value}: give 1 or more")
     job = replace(job, methods=tuple(method.name for method in select(job.methods)))
-    reading: dict[str, Any] = {"images": images, "generate": generate, "question": question}
+    reading: dict[str, Any] = {"images": images and _absolute(images), "generate": generate, "question": question}
     tell = say or (lambda _: None)
     root = str(out)
     fs, folder = opened(root)
@@ -142,16 +142,14 @@ def run(
         if exists:
             store = open_store(root)
             _require_same_inputs(store.job, source, {**reading, "limit": limit}, root)
+            _require_same_settings(job, store, root)
             if not store.missing():
                 return summary(store)
         tell("loading the model")
         worker = Worker(job)
         job = replace(job, weights=weights_checksum(worker.task.model))
         if exists:
-            if differing := job.differing(store.job):
-                raise InputError(
-                    f"{root!r} was made with other settings ({', '.join(differing)}): choose another --out"
-                )
+            _require_same_settings(job, store, root)
         else:
             tell("listing the inputs")
             store = _begun(
@@ -193,15 +191,11 @@ def run(
 def summary(store: Store) -> Summary:
     """What a store accounts for."""
     failed: dict[str, tuple[int, str, str]] = {}
-    for row in store.errors().to_pylist():
+    told = store.dataset.to_batches(columns=["id", "error", "error_type"], filter=ds.field("error").is_valid())
+    for row in chain.from_iterable(batch.to_pylist() for batch in told):
         count, name, text = failed.get(row["error_type"], (0, row["id"], row["error"]))
         failed[row["error_type"]] = (count + 1, name, text)
-    rows = size = 0
-    for number in store.shards.numbers():
-        path = store.shards.path(number)
-        size += int(store.shards.fs.size(path) or 0)
-        with store.shards.fs.open(path, "rb") as file:
-            rows += pq.ParquetFile(file).metadata.num_rows
+    rows, size = store.dataset.count_rows(), store.shards.size()
     return Summary(store.root, store.job.count, failed, rows, size, 0, 0.0)
 
 
@@ -222,7 +216,7 @@ def _begun(
     count = freeze(found, path, fs)
     manifest = Manifest.open(path, fs)
     tell("trying batches" if batch is None else "trying a batch")
-    trial = try_batches(worker, manifest.items(0, min(count, MOST)), memory, batch)
+    trial = try_batches(worker, manifest, memory, batch)
     batch = batch or trial.batch
     job = replace(
         job,
@@ -277,6 +271,13 @@ def _require_same_inputs(job: Job, source: str, reading: Mapping[str, Any], root
         raise InputError(f"{root!r} holds the inputs of {job.source!r}, not of {source!r}: choose another --out")
     if differing := [name for name, value in reading.items() if job.reading.get(name) != value]:
         raise InputError(f"{root!r} was begun with another {' and '.join(differing)}: choose another --out")
+
+
+def _require_same_settings(job: Job, store: Store, root: str) -> None:
+    if differing := job.differing(store.job):
+        raise InputError(f"{root!r} was made with other settings ({', '.join(differing)}): choose another --out")
+    if store.manifest.digest != store.job.manifest:
+        raise InputError(f"{root}/{MANIFEST} is not the list of inputs that the run began with: choose another --out")
 
 
 def _absolute(source: str) -> str:

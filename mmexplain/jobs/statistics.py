@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def statistics(maps: Tensor, geometry: Geometry) -> Statistics:
     total = positive.sum(1, keepdim=True)
     share = positive / total  # NaN where nothing is positive
     height, width = maps.shape[-2:]
-    x, y = geometry.point_to_original(grid(width, geometry.input[1]), grid(height, geometry.input[0]))
+    x, y = _places(geometry, height, width)
     over_space = share.view(len(maps), -1, height, width).sum(1)
     entropy, cells = torch.special.entr(share).sum(1), flat.shape[1]
     maximum = flat.amax(1)
@@ -61,3 +62,9 @@ def statistics(maps: Tensor, geometry: Geometry) -> Statistics:
         flat.amin(1),
         maximum,
     )
+
+
+@lru_cache(maxsize=256)
+def _places(geometry: Geometry, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Where the centres of a map's columns and rows lie in the original; many photos have the same few sizes."""
+    return geometry.point_to_original(grid(width, geometry.input[1]), grid(height, geometry.input[0]))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -91,7 +95,8 @@ class Store:
             columns: names of those wanted; all where left out, maps included.
             filter: an Arrow expression, ``pyarrow.compute.field("label") == "dog"``.
         """
-        return self.dataset.to_table(columns=None if columns is None else list(columns), filter=filter)
+        with _telling(self.root):
+            return self.dataset.to_table(columns=None if columns is None else list(columns), filter=filter)
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Ask DuckDB: the table is called ``rows``.
@@ -117,7 +122,11 @@ class Store:
     def _view(self, connection: duckdb.DuckDBPyConnection) -> None:
         names = ", ".join(f'CASE WHEN {test} THEN label END AS "{name}"' for name, test in SYNONYMS.items())
         if not self.shards.numbers():
-            connection.register("nothing", schema(None).empty_table())
+            columns = schema(None)
+            # DuckDB takes no 16-bit floats from Arrow.
+            place = columns.get_field_index("map")
+            columns = columns.set(place, columns.field(place).with_type(pa.list_(pa.float32())))
+            connection.register("nothing", columns.empty_table())
             connection.execute(f"CREATE VIEW rows AS SELECT *, {names} FROM nothing")
             return
         protocol = self.shards.fs.protocol
@@ -143,22 +152,26 @@ class Store:
             InputError: there is no such input, it has not been explained yet, or could not be.
         """
         number = self._number(key)
-        shard = number // self.job.shard
-        if shard not in self.shards.numbers():
-            raise InputError(f"input {key!r} of {self.root!r} has not been explained yet: resume the run")
-        with self.shards.fs.open(self.shards.path(shard), "rb") as file:
-            rows = pq.read_table(file, schema=schema(self.job.map_shape), filters=ds.field("input") == number)
-        return self._explanation(rows)
+        try:
+            return self._explanation(self._shard(number // self.job.shard, ds.field("input") == number))
+        except FileNotFoundError:
+            raise InputError(f"input {key!r} of {self.root!r} has not been explained yet: resume the run") from None
 
     def __iter__(self) -> Iterator[Explanation]:
         """The Explanations of all inputs that were explained, in their order, a shard in memory at a time."""
         for number in self.shards.numbers():
-            with self.shards.fs.open(self.shards.path(number), "rb") as file:
-                table = pq.read_table(file, schema=schema(self.job.map_shape))
-            for one in table.column("input").unique().to_pylist():
-                rows = table.filter(ds.field("input") == one)
+            table = self._shard(number)
+            inputs = table.column("input").to_numpy()
+            starts = [0, *(np.flatnonzero(inputs[1:] != inputs[:-1]) + 1).tolist(), len(table)]
+            for start, stop in pairwise(starts):
+                rows = table.slice(start, stop - start)
                 if rows.column("error")[0].as_py() is None:
                     yield self._explanation(rows)
+
+    def _shard(self, number: int, filters: Any = None) -> pa.Table:
+        path = self.shards.path(number)
+        with _telling(path), self.shards.fs.open(path, "rb") as file:
+            return pq.read_table(file, schema=schema(self.job.map_shape), filters=filters)
 
     def item(self, number: int) -> Item:
         """What the manifest says of an input."""
@@ -166,10 +179,10 @@ class Store:
         return found
 
     def _number(self, key: int | str) -> int:
-        if isinstance(key, int):
-            if not -self.job.count <= key < self.job.count:
+        if not isinstance(key, str):
+            if not -self.job.count <= (place := operator.index(key)) < self.job.count:
                 raise InputError(f"there is no input {key}: {self.root!r} has {self.job.count:,}, counted from 0")
-            return key % self.job.count
+            return place % self.job.count
         found = self.table(["input"], ds.field("id") == key).column("input")
         if not len(found):
             near = did_you_mean(key, self.table(["id"]).column("id").unique().to_pylist())
@@ -181,8 +194,19 @@ class Store:
         first = rows[0]
         if first["error"] is not None:
             raise InputError(f"input {first['id']!r} could not be explained: {first['error']}")
-        shown = picture(self.item(first["input"]), geometry_of(first))
+        shown = picture(first["source"], lambda: self.item(first["input"]), geometry_of(first))
         return explanation_of(rows, shown, frozenset(self.job.pixel_methods))
+
+
+@contextmanager
+def _telling(place: str) -> Iterator[None]:
+    """What Arrow raises of a file that is damaged becomes one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{place!r} is damaged ({' '.join(str(error).split())}): --resume makes it again") from None
 
 
 def flattened(table: pa.Table) -> pa.Table:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import psutil
 import torch
@@ -21,6 +22,14 @@ MOST = 64
 
 GAIN = 1.05
 """A larger batch is taken if it is faster by this much: it costs memory, and more is lost when it fails."""
+
+FAULTS = 4
+"""So many inputs fail for the same want of the model or the settings before it is taken for theirs: one photo alone may
+make a model's scores infinite."""
+
+LOOKS = 1024
+"""So many inputs are looked at to find one that can be read: that there is no such layer is to be told before millions
+of rows say so."""
 
 MEMORY_SHARE = 0.5
 """Share of the memory that is free which a batch may take."""
@@ -46,12 +55,12 @@ class Trial:
         return [found for _, found in self.outcomes if isinstance(found, Explanation)]
 
 
-def try_batches(worker: Worker, items: Sequence[Item], memory: int | None = None, batch: int | None = None) -> Trial:
+def try_batches(worker: Worker, items: Iterable[Item], memory: int | None = None, batch: int | None = None) -> Trial:
     """Try batches of 1, 2, 4, … of these items until they bring no more speed or would not fit.
 
     Args:
         worker: explains them.
-        items: the first of the run.
+        items: of the run; the first are looked at.
         memory: bytes that a batch may take; half of what is free where left out.
         batch: what was decided already: only what maps look like is to be seen.
 
@@ -62,8 +71,7 @@ def try_batches(worker: Worker, items: Sequence[Item], memory: int | None = None
     limit = _free(worker) * MEMORY_SHARE if memory is None else memory
     single = batch is not None or worker.job.task == "action" or worker.task.one_by_one
     largest = 1 if single else MOST
-    ready = [(item, worker.ready(item)) for item in items[: max(largest, 4)]]
-    usable = [(item, made) for item, made in ready if not isinstance(made, Exception)]
+    usable = _usable(worker, items, max(largest, FAULTS))
     best, speed = 1, 0.0
     tried: dict[int, tuple[float, int]] = {}
     # What the model does at its first run only (choosing kernels, compiling) is not to be charged to a batch of one.
@@ -88,6 +96,18 @@ def try_batches(worker: Worker, items: Sequence[Item], memory: int | None = None
     return Trial(best, outcomes, tried)
 
 
+def _usable(worker: Worker, items: Iterable[Item], wanted: int) -> list[tuple[Item, Input]]:
+    """Those of the first inputs that can be read; more are looked at where there is none among them."""
+    found: list[tuple[Item, Input]] = []
+    for number, item in enumerate(islice(items, LOOKS)):
+        if len(found) == wanted or (found and number >= MOST):
+            break
+        made = worker.ready(item)
+        if not isinstance(made, Exception):
+            found.append((item, made))
+    return found
+
+
 def _warm(worker: Worker, usable: Sequence[tuple[Item, Input]]) -> list[Outcome]:
     """Explain one input after the other until one succeeds.
 
@@ -95,14 +115,19 @@ def _warm(worker: Worker, usable: Sequence[tuple[Item, Input]]) -> list[Outcome]
         MMExplainError: none does, and it is not the inputs' fault.
     """
     outcomes: list[Outcome] = []
+    faults: list[MMExplainError] = []
     for item, made in usable:
         outcomes = worker.explain([item], [made])
         fault = outcomes[0][1]
         if isinstance(fault, Explanation):
-            break
+            return outcomes
         own = isinstance(fault, TargetError) and (item.answers or item.caption is not None)
         if isinstance(fault, MMExplainError) and not isinstance(fault, InputError) and not own:
-            raise fault
+            faults.append(fault)
+            if len(faults) == FAULTS:
+                break
+    if faults:
+        raise faults[0]
     return outcomes
 
 

@@ -48,6 +48,7 @@ class Worker:
         """Read an item and make it a tensor, where the model takes photos of one size. Runs in any thread; what goes
         wrong is returned."""
         try:
+            self._require_question(item)
             if self.job.task == "action":
                 return fetch.video(item)
             photo = replace(fetch.photo(item), shown=False)
@@ -81,8 +82,6 @@ class Worker:
         for item, ready in zip(items, inputs, strict=True):
             if isinstance(ready, Exception):
                 found.append((item, ready))
-            elif (lack := self._lack(item)) is not None:
-                found.append((item, lack))
             else:
                 size = tuple(next(iter(ready.inputs.values())).shape[1:]) if isinstance(ready, Batch) else None
                 good.setdefault(size, []).append((item, ready))
@@ -131,10 +130,9 @@ class Worker:
         # Named targets are explained alone, as on the command line.
         return {**named, **{name: value for name, value in options.items() if not targets or name != "top"}}
 
-    def _lack(self, item: Item) -> InputError | None:
+    def _require_question(self, item: Item) -> None:
         if self.job.task == "vqa" and not (item.question or "").strip():
-            return InputError(f"input {item.id!r} has no question")
-        return None
+            raise InputError(f"input {item.id!r} has no question")
 
 
 Ahead = Callable[[Callable[..., Any], Any], "Future[Any]"]

@@ -44,9 +44,9 @@ class Rows:
         Raises:
             ValueError: a map has another shape than the store's.
         """
-        for values in explanation.maps.values():
-            if self._shape is not None and tuple(values.shape[1:]) != self._shape:
-                raise ValueError(f"a map of {_size(values.shape[1:])} values in a store of {_size(self._shape)}")
+        for raw in explanation.maps.values():
+            if self._shape is not None and tuple(raw.shape[1:]) != self._shape:
+                raise ValueError(f"a map of {_size(raw.shape[1:])} values in a store of {_size(self._shape)}")
         shared = {
             "input": item.number,
             "id": item.id,

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from common import RESULTS, Others, alternate, describe, machine, positive, save, table
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmexplain.surroundings import undisturbed
 from mmexplain.tasks.registry import load
@@ -41,6 +42,14 @@ def runs(task: Any, photos: Sequence[Path], methods: Sequence[str]) -> dict[str,
     return {"caption": caption, **{method: explained(method) for method in methods}}
 
 
+def work(run: Callable[[], Any], photos: int) -> float:
+    """Multiplications and additions of matrix products and convolutions, in 10⁹ a photo: what no other work on the
+    machine changes."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / photos / 1e9
+
+
 def measure(
     model: str, photos: Sequence[Path], sizes: Sequence[int], methods: Sequence[str], rounds: int
 ) -> dict[str, Any]:
@@ -54,9 +63,11 @@ def measure(
         stick, timings = alternate(caption, contenders, rounds, progress=f"{model}, {size} photos")
         found[str(size)] = {
             "words": words,
+            "gflop": work(caption, size),
             "alone": size / stick.record()["ms"]["median"] * 1e3,
             "explained": {
                 method: {
+                    "gflop": work(contenders[method], size),
                     "a second": size / (record := timing.record())["ms"]["median"] * 1e3,
                     # The slower, the smaller the share: the quartiles change places.
                     "share": {
@@ -97,23 +108,18 @@ def main() -> None:
             size,
             f"{entry['words']:.1f}",
             f"{entry['alone']:.1f}",
+            f"{entry['gflop']:.2f}",
             method,
             f"{explained['a second']:.1f}",
+            f"{explained['gflop']:.2f}",
             f"{explained['share']['median']:.0%} ({explained['share']['low']:.0%}-{explained['share']['high']:.0%})",
         ]
         for model, sizes in found.items()
         for size, entry in sizes.items()
         for method, explained in entry["explained"].items()
     ]
-    header = [
-        "model",
-        "photos",
-        "words each",
-        "captions/s alone",
-        "words explained by",
-        "captions/s",
-        "share (quartiles)",
-    ]
+    alone, explaining = ("captions/s alone", "GFLOP each"), ("captions/s", "GFLOP each")
+    header = ["model", "photos", "words each", *alone, "words explained by", *explaining, "share (quartiles)"]
     record = {"machine": {**machine(), "others": others.share}, "models": found}
     markdown = "\n".join(
         [

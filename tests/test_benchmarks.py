@@ -91,6 +91,7 @@ def test_captions_are_counted_alone_and_with_their_words_explained(tmp_path, cap
     assert {"gradcam", "layercam"} == found["1"]["explained"].keys()
     for explained in found["1"]["explained"].values():
         share = explained["share"]
+        assert explained["gflop"] > found["1"]["gflop"] > 0
         assert explained["a second"] > 0 and share["low"] <= share["median"] <= share["high"]
     assert printed.count("layercam") == 1 and str(tmp_path) not in printed
 

@@ -20,13 +20,19 @@ from mmexplain.paths import check_path
 from mmexplain.video import Video, open_file, open_video
 
 
-def photo(item: Item) -> Photo:
+def photo(item: Item, content: bytes | None = None) -> Photo:
     """Decode an item's photo, as :func:`~mmexplain.io.load_image` does.
+
+    Args:
+        item: whose photo.
+        content: what :func:`data` returned, if it was called already.
 
     Raises:
         InputError: it cannot be read or decoded; the message quotes the item's source.
     """
-    path = _plain(item)
+    if content is not None:
+        return decode_image(content, item.source)
+    path = plain_path(item)
     return decode_image(data(item), item.source) if path is None else replace(load_image(path), source=item.source)
 
 
@@ -38,7 +44,7 @@ def video(item: Item) -> Video:
     Raises:
         InputError: it cannot be read or decoded; the message quotes the item's source.
     """
-    path = _plain(item)
+    path = plain_path(item)
     return _Copy(item) if path is None else open_video(path)
 
 
@@ -48,7 +54,7 @@ def data(item: Item) -> bytes:
     Raises:
         InputError: they cannot be read, or are fewer than the item says; the message quotes its source.
     """
-    path = _plain(item)
+    path = plain_path(item)
     if path is not None:
         check_path(path)
         with telling(path), open(path, "rb") as file:
@@ -83,7 +89,7 @@ def _range(place: str, offset: int, size: int) -> bytes:
     return bytes(fs.cat_file(inner, start=offset, end=offset + size)) if size else b""
 
 
-def _plain(item: Item) -> str | None:
+def plain_path(item: Item) -> str | None:
     """The path of an item that is a file of its own on this machine."""
     if item.offset is not None:
         return None

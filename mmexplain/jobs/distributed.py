@@ -13,29 +13,19 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
-import pyarrow as pa
-import torch
-
-from mmexplain.errors import DeviceError, InputError, MMExplainError, ModelError
-from mmexplain.evaluate.fingerprint import weights_checksum
-from mmexplain.jobs import fetch
-from mmexplain.jobs.item import Item
+from mmexplain.errors import DeviceError, InputError
+from mmexplain.jobs.explainer import Explainer
 from mmexplain.jobs.job import Job
-from mmexplain.jobs.manifest import Manifest
-from mmexplain.jobs.shards import Shards, encoded, put
+from mmexplain.jobs.parcels import CARRIED, read, write
 from mmexplain.jobs.store import Store
-from mmexplain.jobs.stream import Progress, stream
-from mmexplain.jobs.worker import Input, Worker
-
-CARRIED = 128 * 2**20
-"""Bytes of a shard's photos that are read ahead at most, as large as Ray's own blocks; the actor reads the others."""
+from mmexplain.jobs.stream import Progress
 
 AHEAD = 2
 """Shards that are read at a time, and that wait for an actor, for each of them."""
@@ -46,22 +36,6 @@ CORES = 4
 SHARE = 0.75
 """Of its cores that an actor claims; what reads and writes waits more than it computes, and gets by with the rest."""
 
-READERS = 8
-"""Threads that read, in each actor and task."""
-
-_ROW = pa.schema(
-    [
-        ("number", pa.int64()),
-        ("inputs", pa.int64()),
-        ("contents", pa.large_list(pa.large_binary())),
-        ("refusals", pa.large_list(pa.string())),
-        ("file", pa.large_binary()),
-        ("fault", pa.binary()),
-    ]
-)
-"""A shard on its way: first its photos' bytes, or why they cannot be had, then the file of its rows, then nothing but how
-many inputs it has. A fault goes to the end and stops the run: what is raised within Ray comes out as a page of text."""
-
 
 def run_ray(
     job: Job, store: Store, todo: Sequence[int], workers: int | None = None, progress: Progress | None = None
@@ -70,7 +44,7 @@ def run_ray(
     that ``ray start`` started here, or else one that is started on this machine and stopped at the end.
 
     Memory is bounded on each machine: per actor the model, a batch and a shard's rows; and the bytes of at most
-    ``2 × AHEAD`` shards, at most :data:`CARRIED` each, of which Ray spills to the disk what its store has no room for.
+    ``2 × AHEAD`` shards, at most :data:`mmexplain.jobs.parcels.CARRIED` each, of which Ray spills to the disk what its store has no room for.
 
     Args:
         job: of the store, with the device to use.
@@ -103,7 +77,7 @@ def run_ray(
     store.shards.sweep()  # what those left half written that were killed
 
 
-# -- the cluster ---------------------------------------------------------------------------------------------------------
+# -- the cluster -----------------------------------------------------------------------------------------------------
 
 
 def _imported() -> ModuleType:
@@ -123,17 +97,18 @@ def _connected(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     named = os.environ.get("RAY_ADDRESS")
     if named and named.startswith("ray://"):
         raise InputError(f"RAY_ADDRESS={named!r}: start the run on a machine of the cluster, by `ray job submit`")
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
-        try:
-            ray.init(**quiet)
-        except ConnectionError:
-            if named:
-                raise
-            ray.init(address="local", **quiet)  # what `ray start` noted down is no longer there
+        with _muted():
+            try:
+                ray.init(**quiet)
+            except ConnectionError:
+                if named:
+                    raise
+                ray.init(address="local", **quiet)  # what `ray start` noted down is no longer there
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = f"the Ray cluster RAY_ADDRESS={named!r} cannot be reached" if named else "Ray cannot be started"
         raise InputError(f"{where}: {_line(error)}") from None
@@ -141,6 +116,27 @@ def _connected(ray: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Without what Ray's C++ writes to stderr past Python: that it obeys this variable, and without the variable that
+    each actor with arguments is an error."""
+    name = "RAY_BACKEND_LOG_LEVEL"
+    if name in os.environ:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.environ[name] = "fatal"
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        del os.environ[name]
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager
@@ -198,153 +194,47 @@ def _pool(ray: Any, device: str, workers: int | None, shards: int) -> _Pool:
     return _Pool(size, SHARE * min(threads, sum(cores) / size), 0, threads, device)
 
 
-# -- the stages ----------------------------------------------------------------------------------------------------------
+# -- what runs on it -------------------------------------------------------------------------------------------------
 
 
 def _results(ray: Any, job: Job, store: Store, todo: Sequence[int], pool: _Pool) -> Iterator[dict[str, Any]]:
-    """The rows of the shards, when they are written."""
+    """A row for each shard that was written, or what kept it from being."""
     manifest, shards = store.manifest, store.shards
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    threads = min(pool.threads, int(limit)) if limit.isdecimal() else pool.threads
+    explainer = {
+        "job": replace(job, device=pool.device),
+        "manifest": manifest,
+        "shards": shards,
+        "folder": os.getcwd(),
+        "threads": min(pool.threads, int(limit)) if limit.isdecimal() else pool.threads,
+    }
     whole = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
-    # The claims differ, or Ray would make one stage of two.
+    # Ray Data repeats tasks and restarts actors that a process or a machine took along without end, unless told not to;
+    # and spreads them over the machines. What is claimed differs, or it would make one stage of two.
     stages = (
         ray.data.from_items([{"number": number} for number in todo], override_num_blocks=len(todo))
         .map_batches(
-            _read,
+            read,
             fn_kwargs={"job": job, "manifest": manifest},
             compute=ray.data.TaskPoolStrategy(size=AHEAD * pool.size),
             num_cpus=0.25,
-            max_retries=-1,
             **whole,
         )
         .map_batches(
-            _Explainer,
-            fn_constructor_kwargs={
-                "job": replace(job, device=pool.device),
-                "manifest": manifest,
-                "shards": shards,
-                "folder": os.getcwd(),
-                "threads": threads,
-            },
+            Explainer,
+            fn_constructor_kwargs=explainer,
             compute=ray.data.ActorPoolStrategy(size=pool.size, max_tasks_in_flight_per_actor=AHEAD),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus,
-            scheduling_strategy="SPREAD",
-            max_restarts=-1,
-            max_task_retries=-1,
             **whole,
         )
-        .map_batches(_write, fn_kwargs={"shards": shards}, num_cpus=0.2, max_retries=-1, **whole)
+        .map_batches(write, fn_kwargs={"shards": shards}, num_cpus=0.2, **whole)
     )
     for batch in stages.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from batch.select(["number", "inputs", "fault"]).to_pylist()
 
 
-def _read(table: pa.Table, job: Job, manifest: Manifest) -> pa.Table:
-    """The bytes of a shard's photos. A plain file that cannot be read here is left to the actor, which says why."""
-    number = table["number"][0].as_py()
-    try:
-        items = manifest.items(*job.stretch(number))
-    except MMExplainError as error:
-        return _row(number, fault=error)
-    contents: list[bytes | None] = [None] * len(items)
-    refusals: list[str | None] = [None] * len(items)
-    if job.task == "action":
-        return _row(number, contents=contents, refusals=refusals)
-    room = CARRIED
-    with ThreadPoolExecutor(READERS, "read") as readers:
-        for start in range(0, len(items), READERS):
-            if room <= 0:
-                break
-            for place, found in enumerate(readers.map(_content, items[start : start + READERS]), start):
-                if isinstance(found, bytes):
-                    contents[place] = found
-                    room -= len(found)
-                else:
-                    refusals[place] = found
-    return _row(number, contents=contents, refusals=refusals)
-
-
-def _content(item: Item) -> bytes | str | None:
-    """The bytes of a photo, or why they cannot be had."""
-    try:
-        return fetch.data(item)
-    except InputError as error:
-        try:
-            return None if fetch.plain_path(item) is not None else str(error)
-        except InputError:
-            return str(error)
-
-
-class _Explainer:
-    """A loaded model on some machine, which makes files of shards."""
-
-    def __init__(self, job: Job, manifest: Manifest, shards: Shards, folder: str, threads: int) -> None:
-        self._manifest = manifest
-        self._shards = shards
-        self._fault: MMExplainError | None = None
-        with suppress(OSError):  # a model by a path that is not relative does without
-            os.chdir(folder)
-        torch.set_num_threads(threads)
-        try:
-            self._worker = Worker(job)
-            same = weights_checksum(self._worker.task.model) == job.weights
-        except Exception as error:  # of whatever kind, from whatever library loads the model
-            self._fault = ModelError(f"{job.model!r} cannot be loaded on {os.uname().nodename}: {_line(error)}")
-            return
-        if not same:
-            self._fault = ModelError(f"{job.model!r} has other weights on {os.uname().nodename} than where the run began")
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """The file of a shard."""
-        number = table["number"][0].as_py()
-        if table["fault"][0].is_valid:
-            return table
-        if self._fault is not None:
-            return _row(number, fault=self._fault)
-        start, stop = self._worker.job.stretch(number)
-        contents, refusals = table["contents"][0].values, table["refusals"][0].values
-
-        def ready(item: Item) -> Input:
-            place = item.number - start
-            refusal = refusals[place].as_py()
-            return self._worker.ready(item, contents[place].as_py()) if refusal is None else InputError(refusal)
-
-        files: list[bytes] = []
-        try:
-            stream(
-                self._worker,
-                self._manifest,
-                self._shards,
-                [number],
-                lambda _, rows: files.append(encoded(rows)),
-                threads=READERS,
-                ready=ready,
-            )
-        except (MMExplainError, OSError) as error:
-            return _row(number, fault=error)
-        return _row(number, inputs=stop - start, file=files[0])
-
-
-def _write(table: pa.Table, shards: Shards) -> pa.Table:
-    """A shard's file put into the store."""
-    number = table["number"][0].as_py()
-    if table["fault"][0].is_valid:
-        return table
-    try:
-        put(shards.fs, shards.path(number), table["file"][0].as_py())
-    except OSError as error:
-        return _row(number, fault=error)
-    return _row(number, inputs=table["inputs"][0].as_py())
-
-
-def _row(number: int, fault: Exception | None = None, **values: Any) -> pa.Table:
-    kept = None if fault is None else pickle.dumps(fault.with_traceback(None))
-    return pa.Table.from_pylist([{"number": number, "fault": kept, **values}], _ROW)
-
-
 def _line(error: BaseException) -> str:
-    """The first sentence of what libraries write pages about."""
+    """The first line of what libraries write pages about."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -14,7 +14,7 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -23,7 +23,7 @@ from typing import Any
 from mmexplain.errors import DeviceError, InputError
 from mmexplain.jobs.explainer import Explainer
 from mmexplain.jobs.job import Job
-from mmexplain.jobs.parcels import CARRIED, read, write
+from mmexplain.jobs.parcels import read, write
 from mmexplain.jobs.store import Store
 from mmexplain.jobs.stream import Progress
 
@@ -43,8 +43,8 @@ def run_ray(
     """Explain the items of the shards ``todo`` on a Ray cluster: on the one that ``RAY_ADDRESS`` names, or else the one
     that ``ray start`` started here, or else one that is started on this machine and stopped at the end.
 
-    Memory is bounded on each machine: per actor the model, a batch and a shard's rows; and the bytes of at most
-    ``2 × AHEAD`` shards, at most :data:`mmexplain.jobs.parcels.CARRIED` each, of which Ray spills to the disk what its store has no room for.
+    Memory is bounded on each machine: per actor the model, a batch and a shard's rows, and the bytes of a few shards'
+    photos, at most :data:`mmexplain.jobs.parcels.CARRIED` of each shard, which Ray holds back and spills to the disk.
 
     Args:
         job: of the store, with the device to use.
@@ -197,7 +197,7 @@ def _pool(ray: Any, device: str, workers: int | None, shards: int) -> _Pool:
 # -- what runs on it -------------------------------------------------------------------------------------------------
 
 
-def _results(ray: Any, job: Job, store: Store, todo: Sequence[int], pool: _Pool) -> Iterator[dict[str, Any]]:
+def _results(ray: Any, job: Job, store: Store, todo: Sequence[int], pool: _Pool) -> Generator[dict[str, Any]]:
     """A row for each shard that was written, or what kept it from being."""
     manifest, shards = store.manifest, store.shards
     limit = os.environ.get("OMP_NUM_THREADS", "")

@@ -142,16 +142,18 @@ def _muted() -> Iterator[None]:
 @contextmanager
 def _quiet(ray: Any) -> Iterator[None]:
     """Without Ray Data's bars and notes: they would run into ours."""
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    log = logging.getLogger("ray.data")
+    context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    names = ("enable_progress_bars", "print_on_execution_start")
+    before = {name: getattr(context, name) for name in names if hasattr(context, name)}
     level = log.level
-    log.setLevel(logging.CRITICAL)  # whatever stops the run is raised as well
+    for name in before:
+        setattr(context, name, False)
+    log.setLevel(logging.CRITICAL + 1)  # whatever stops the run is raised as well
     try:
-        with ray.data.DataContext.current(context):
-            yield
+        yield
     finally:
+        for name, value in before.items():
+            setattr(context, name, value)
         log.setLevel(level)
 
 

@@ -46,6 +46,9 @@ def run_ray(
     Memory is bounded on each machine: per actor the model, a batch and a shard's rows, and the bytes of a few shards'
     photos, at most :data:`mmexplain.jobs.parcels.CARRIED` of each shard, which Ray holds back and spills to the disk.
 
+    Rows are the local engine's, bit for bit where the processors, the versions and the numbers of threads are the same:
+    which inputs are explained together is settled by the store alone.
+
     Args:
         job: of the store, with the device to use.
         store: whose manifest is explained.
@@ -59,7 +62,7 @@ def run_ray(
         OSError: a shard could not be written; others are.
     """
     ray = _imported()
-    with _connected(ray), _quiet(ray):
+    with _quiet(ray), _connected(ray):
         pool = _pool(ray, job.device, workers, len(todo))
         results = _results(ray, job, store, todo, pool)
         try:
@@ -68,9 +71,9 @@ def run_ray(
                     raise pickle.loads(row["fault"])
                 if progress is not None:
                     progress(row["inputs"])
-        except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError, ray.exceptions.RaySystemError) as error:
-            if isinstance(error, ray.exceptions.RayTaskError):  # a bug of ours, to be seen with its traceback
-                raise
+        except ray.exceptions.RayTaskError:  # a bug of ours, to be seen with its traceback
+            raise
+        except ray.exceptions.RayError as error:
             raise InputError(f"Ray gave up ({_line(error)}); --resume goes on with what is left") from None
         finally:
             results.close()
@@ -141,19 +144,24 @@ def _muted() -> Iterator[None]:
 
 @contextmanager
 def _quiet(ray: Any) -> Iterator[None]:
-    """Without Ray Data's bars and notes: they would run into ours."""
+    """Without Ray's bars and notes: they would run into ours."""
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    names = ("enable_progress_bars", "print_on_execution_start")
-    before = {name: getattr(context, name) for name in names if hasattr(context, name)}
+    # The last is what Ray's debugger silences it by: it tells of each machine that is lost, and there is no setting.
+    switches = [
+        (context, "enable_progress_bars"),
+        (context, "print_on_execution_start"),
+        (sys.modules["ray._private.worker"], "_worker_logs_enabled"),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name in switches if hasattr(owner, name)]
     level = log.level
-    for name in before:
-        setattr(context, name, False)
+    for owner, name, _ in before:
+        setattr(owner, name, False)
     log.setLevel(logging.CRITICAL + 1)  # whatever stops the run is raised as well
     try:
         yield
     finally:
-        for name, value in before.items():
-            setattr(context, name, value)
+        for owner, name, value in before:
+            setattr(owner, name, value)
         log.setLevel(level)
 
 

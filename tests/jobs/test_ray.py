@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -40,7 +41,9 @@ def cluster() -> Iterator[Any]:
     """A cluster of one node with two cores."""
     from ray.cluster_utils import Cluster
 
-    found = Cluster(head_node_args={"num_cpus": 2, "include_dashboard": False}, initialize_head=True)
+    # a node that no longer answers is given up after seconds, not after half a minute
+    health = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000}
+    found = Cluster(True, head_node_args={"num_cpus": 2, "include_dashboard": False, "_system_config": health})
     yield found
     found.shutdown()
 
@@ -179,80 +182,6 @@ def test_a_run_goes_on_with_either_engine(
     assert (tmp_path / "ray/rows/part-000004.parquet").stat().st_mtime_ns == kept
 
 
-def test_a_killed_actor_costs_nothing(
-    on_cluster: Any, photos: Path, model: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    killed: list[int] = []
-
-    def kill(done: int, total: int) -> None:
-        if done and not killed:
-            killed.append(_frozen_at_work(_raylet(on_cluster.head_node)).pid)
-            os.kill(killed[0], signal.SIGKILL)
-
-    explain(model, photos, tmp_path / "ray", workers=1, progress=kill)
-    assert killed
-    assert files(tmp_path / "ray") == files(undisturbed)
-
-
-def test_a_killed_node_costs_nothing(
-    on_cluster: Any, photos: Path, model: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    # Two thirds of a core stay for each of the actors: no node has room for what was on the other one.
-    node = on_cluster.add_node(num_cpus=2)
-    killed: list[int] = []
-
-    def kill(done: int, total: int) -> None:
-        if not done or killed:
-            return
-        here = _actors(_raylet(on_cluster.head_node))
-        for process in here:
-            process.suspend()
-        victims = [_raylet(node), *_raylet(node).children(recursive=True)]
-        killed.append(_frozen_at_work(_raylet(node)).pid)
-        for process in victims:
-            process.kill()
-        for process in here:
-            process.resume()
-
-    try:
-        found = explain(model, photos, tmp_path / "ray", workers=2, progress=kill)
-    finally:
-        on_cluster.remove_node(node, allow_graceful=False)
-    assert killed
-    assert found.explained == 40
-    assert files(tmp_path / "ray") == files(undisturbed)
-
-
-def _raylet(node: Any) -> psutil.Process:
-    (found,) = node.all_processes["raylet"]
-    return psutil.Process(found.process.pid)
-
-
-def _actors(raylet: psutil.Process) -> list[psutil.Process]:
-    return [process for process in raylet.children() if "MapWorker" in _title(process)]
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def _frozen_at_work(raylet: psutil.Process) -> psutil.Process:
-    """An actor of a node, stopped while it explains a shard."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        for process in _actors(raylet):
-            if ".submit" in _title(process):
-                process.suspend()
-                if ".submit" in _title(process):
-                    return process
-                process.resume()
-        time.sleep(0.002)
-    raise AssertionError("no actor ever explained a shard")
-
-
 @pytest.mark.parametrize("change", ["gone", "other"])
 def test_a_model_that_cannot_be_loaded_elsewhere_is_told_in_one_line(
     on_cluster: Any, change: str, photos: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -280,7 +209,7 @@ def test_a_store_that_cannot_be_written_is_told_in_one_line(
         if text == "trying a batch":
             (tmp_path / "store/rows").write_text("in the way")
 
-    with pytest.raises(MMExplainError, match="cannot write to .*store.*--resume goes on") as told:
+    with pytest.raises(MMExplainError, match=r"cannot write to .*store.*--resume goes on") as told:
         explain(model, photos, tmp_path / "store", say=spoil)
     assert "\n" not in str(told.value)
     assert capfd.readouterr() == ("", "")
@@ -311,6 +240,89 @@ def test_large_photos_stay_out_of_the_driver(on_cluster: Any, model: Path, tmp_p
     assert peak[0] - before[0] < 100e6
     run(Job("classify", str(model)), str(folder), tmp_path / "local", batch=4, shard=40)
     assert files(tmp_path / "ray") == files(tmp_path / "local")
+
+
+class AtWork(threading.Thread):
+    """Does something to the cluster once actors explain, while all of them stand still."""
+
+    def __init__(self, raylets: list[psutil.Process], then: Callable[[list[psutil.Process]], None]) -> None:
+        super().__init__(daemon=True)
+        self._raylets = raylets
+        self._then = then
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        actors = []
+        try:
+            for raylet in self._raylets:
+                actors.append(_frozen_at_work(raylet))
+            self._then(actors)
+        except BaseException as error:
+            self.error = error
+        finally:
+            for actor in actors:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    actor.resume()
+
+    def begin(self, done: int, total: int) -> None:
+        if not done:
+            self.start()
+
+
+def _raylet(node: Any) -> psutil.Process:
+    (found,) = node.all_processes["raylet"]
+    return psutil.Process(found.process.pid)
+
+
+def _frozen_at_work(raylet: psutil.Process) -> psutil.Process:
+    """The actor of a node, stopped while it explains a shard."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        for process in raylet.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if _explains(process):
+                    process.suspend()
+                    if _explains(process):
+                        return process
+                    process.resume()
+        time.sleep(0.001)
+    raise AssertionError("no actor ever explained a shard")
+
+
+def _explains(process: psutil.Process) -> bool:
+    return "MapWorker" in (title := " ".join(process.cmdline())) and ".submit" in title
+
+
+def test_a_killed_actor_costs_nothing(
+    on_cluster: Any, photos: Path, model: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    disturbance = AtWork([_raylet(on_cluster.head_node)], lambda actors: actors[0].kill())
+    explain(model, photos, tmp_path / "ray", workers=1, progress=disturbance.begin)
+    disturbance.join()
+    assert disturbance.error is None
+    assert files(tmp_path / "ray") == files(undisturbed)
+
+
+def test_a_killed_node_costs_nothing(
+    on_cluster: Any, photos: Path, model: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    node = on_cluster.add_node(num_cpus=2)
+
+    def kill(actors: list[psutil.Process]) -> None:
+        raylet = _raylet(node)
+        for process in [raylet, *raylet.children(recursive=True)]:
+            process.kill()
+
+    # Each actor claims three quarters of a node: what was on the other one has no room until this one's is done.
+    disturbance = AtWork([_raylet(on_cluster.head_node), _raylet(node)], kill)
+    try:
+        found = explain(model, photos, tmp_path / "ray", workers=2, progress=disturbance.begin)
+    finally:
+        disturbance.join()
+        on_cluster.remove_node(node, allow_graceful=False)
+    assert disturbance.error is None
+    assert found.explained == 40
+    assert files(tmp_path / "ray") == files(undisturbed)
 
 
 def test_the_command_line_stops_and_goes_on_with_a_cluster_of_its_own(

@@ -85,7 +85,6 @@ def run_ray(
 
 def _imported() -> ModuleType:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of it
     try:
         import ray
         import ray.data

@@ -10,15 +10,19 @@ all of them mount, or URLs.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
+import socket
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
+
+import torch
 
 from mmexplain.errors import DeviceError, InputError
 from mmexplain.jobs.explainer import Explainer
@@ -62,6 +66,8 @@ def run_ray(
         OSError: a shard could not be written; others are.
     """
     ray = _imported()
+    gc.collect()
+    torch.cuda.empty_cache()  # the model that the run began with is gone; an actor may be given its GPU
     with _quiet(ray), _connected(ray):
         pool = _pool(ray, job.device, workers, len(todo))
         results = _results(ray, job, store, todo, pool)
@@ -99,25 +105,45 @@ def _connected(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    named = os.environ.get("RAY_ADDRESS")
-    if named and named.startswith("ray://"):
-        raise InputError(f"RAY_ADDRESS={named!r}: start the run on a machine of the cluster, by `ray job submit`")
+    address = _address(ray)
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         with _muted():
-            try:
-                ray.init(**quiet)
-            except ConnectionError:
-                if named:
-                    raise
-                ray.init(address="local", **quiet)  # what `ray start` noted down is no longer there
+            ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = f"the Ray cluster RAY_ADDRESS={named!r} cannot be reached" if named else "Ray cannot be started"
+        where = "Ray cannot be started" if address == "local" else f"the Ray cluster at {address} cannot be used"
         raise InputError(f"{where}: {_line(error)}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _address(ray: Any) -> str:
+    """Of the cluster that ``RAY_ADDRESS`` names or that ``ray start`` started here; "local" for none of them.
+
+    Raises:
+        InputError: the one that is named does not answer.
+    """
+    named = os.environ.get("RAY_ADDRESS", "").removeprefix("auto")
+    if named.startswith("ray://"):
+        raise InputError(f"RAY_ADDRESS={named!r}: start the run on a machine of the cluster, by `ray job submit`")
+    found = named or sys.modules["ray._private.utils"].read_ray_address() or "local"
+    if found == "local" or _answers(found):
+        return str(found)
+    if named:
+        raise InputError(f"no Ray cluster answers at RAY_ADDRESS={named!r}; `ray start --head` starts one")
+    return "local"  # what `ray start` noted down is no longer there
+
+
+def _answers(address: str) -> bool:
+    """Whether anything listens there: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @contextmanager

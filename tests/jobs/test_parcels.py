@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mmexplain.errors import DeviceError, InputError
 from mmexplain.jobs import parcels
-from mmexplain.jobs.distributed import _imported, _pool
+from mmexplain.jobs.distributed import _address, _connected, _imported, _pool
 from mmexplain.jobs.item import Item
 from mmexplain.jobs.job import Job
 from mmexplain.jobs.manifest import Manifest, freeze
@@ -105,3 +106,28 @@ def test_without_ray_it_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match=r"--engine ray needs ray: pip install 'mmexplain\[ray\]'"):
         _imported()
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (extra `ray`)")
+    ray = _imported()
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS='127\.0\.0\.1:1'"), _connected(ray):
+        pass
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
+    with pytest.raises(InputError, match="ray job submit"), _connected(ray):
+        pass
+
+
+@pytest.mark.parametrize("named", ["", "auto"])
+def test_a_cluster_that_was_noted_down_and_is_gone(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (extra `ray`)")
+    ray = _imported()
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    monkeypatch.setattr("ray._private.utils.read_ray_address", lambda: "127.0.0.1:1")
+    assert _address(ray) == "local"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr("ray._private.utils.read_ray_address", lambda: address)
+        assert _address(ray) == address

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmexplain.errors import InputError, MMExplainError, ModelError
+from mmexplain.errors import MMExplainError, ModelError
 from mmexplain.jobs import distributed
 from mmexplain.jobs.job import Job
 from mmexplain.jobs.run import Summary, run
@@ -106,21 +106,6 @@ def files(store: Path, folder: str = "rows") -> dict[str, bytes]:
 
 def explain(model: Path, photos: Path, store: Path, **options: Any) -> Summary:
     return run(Job("classify", str(model)), str(photos), store, **{"engine": "ray", "batch": 2, "shard": 4, **options})
-
-
-def test_a_cluster_that_is_not_there(
-    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    import ray
-
-    ray.shutdown()
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(InputError, match=r"RAY_ADDRESS='127\.0\.0\.1:1' cannot be reached"):
-        explain(model, photos, tmp_path / "store", limit=4)
-    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
-    with pytest.raises(InputError, match="ray job submit"):
-        explain(model, photos, tmp_path / "store", limit=4, resume=True)
-    assert capfd.readouterr() == ("", "")
 
 
 def test_both_engines_make_the_same_files(

@@ -28,13 +28,25 @@ def data(item: Item) -> bytes:
 
 def _member(source: str, offset: int, size: int) -> bytes:
     link = source.partition("::")[2]
-    fs, inner = resolve(link.removeprefix("file://") if link.startswith("file:///") else absolute(link))
+    path = link.removeprefix("file://") if link.startswith("file:///") else ""
+    place = path or absolute(link)
     with telling(source):
-        # `cat_file` of an empty range asks some servers for all of the file
-        found = bytes(fs.cat_file(inner, start=offset, end=offset + size)) if size else b""
+        found = _slice(place, offset, size) if path or not is_url(place) else _range(place, offset, size)
     if len(found) != size:
         raise InputError(f"{source!r} has {len(found):,} bytes instead of {size:,}; was its tar file cut short?")
     return found
+
+
+def _slice(path: str, offset: int, size: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def _range(place: str, offset: int, size: int) -> bytes:
+    fs, inner = resolve(place)
+    # `cat_file` of an empty range asks some servers for all of the file
+    return bytes(fs.cat_file(inner, start=offset, end=offset + size)) if size else b""
 
 
 def plain_path(item: Item) -> str | None:

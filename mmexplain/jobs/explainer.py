@@ -63,7 +63,7 @@ class Explainer:
         def ready(item: Item) -> Input:
             place = item.number - start
             refusal = refusals[place].as_py()
-            return self._worker.ready(item, contents[place].as_py()) if refusal is None else InputError(refusal)
+            return self._worker.ready(item, contents[place].as_py() if refusal is None else InputError(refusal))
 
         files: list[bytes] = []
         try:

@@ -44,18 +44,20 @@ class Worker:
         self.task: Any = load(job.model, job.task, job.device) if task is None else task
         self._ahead = isinstance(self.task, PhotoTask) and not self.task.one_by_one and job.task != "action"
 
-    def ready(self, item: Item, content: bytes | None = None) -> Input:
+    def ready(self, item: Item, content: bytes | InputError | None = None) -> Input:
         """Read an item and make it a tensor, where the model takes photos of one size. Runs in any thread; what goes
         wrong is returned.
 
         Args:
             item: what to read.
-            content: its photo's bytes, if they are there already.
+            content: its photo's bytes, if they are there already, or why they cannot be had.
         """
         try:
             self._require_question(item)
             if self.job.task == "action":
                 return fetch.video(item)
+            if isinstance(content, InputError):
+                raise content
             photo = replace(fetch.photo(item, content), shown=False)
             if not self._ahead:
                 return photo

@@ -1,4 +1,4 @@
-"""The photo, the video or the bytes of an item, wherever they lie."""
+"""The photo or the video of an item, wherever it lies."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from PIL import Image
 
 from mmexplain.errors import InputError
 from mmexplain.io import Photo, decode_image, load_image
+from mmexplain.jobs.content import data, plain_path
 from mmexplain.jobs.item import Item
-from mmexplain.jobs.places import absolute, is_url, name_of, resolve, telling
-from mmexplain.paths import check_path
+from mmexplain.jobs.places import name_of, resolve, telling
 from mmexplain.video import Video, open_file, open_video
 
 
-def photo(item: Item) -> Photo:
+def photo(item: Item, content: bytes | None = None) -> Photo:
     """Decode an item's photo, as :func:`~mmexplain.io.load_image` does.
+
+    Args:
+        item: whose photo.
+        content: what :func:`data` returned, if it was called already.
 
     Raises:
         InputError: it cannot be read or decoded; the message quotes the item's source.
     """
-    path = _plain(item)
+    if content is not None:
+        return decode_image(content, item.source)
+    path = plain_path(item)
     return decode_image(data(item), item.source) if path is None else replace(load_image(path), source=item.source)
 
 
@@ -38,59 +44,8 @@ def video(item: Item) -> Video:
     Raises:
         InputError: it cannot be read or decoded; the message quotes the item's source.
     """
-    path = _plain(item)
+    path = plain_path(item)
     return _Copy(item) if path is None else open_video(path)
-
-
-def data(item: Item) -> bytes:
-    """The bytes of an item's photo or video; of a tar file no others are read.
-
-    Raises:
-        InputError: they cannot be read, or are fewer than the item says; the message quotes its source.
-    """
-    path = _plain(item)
-    if path is not None:
-        check_path(path)
-        with telling(path), open(path, "rb") as file:
-            return file.read()
-    if item.offset is None or item.size is None:
-        fs, inner = resolve(item.source)
-        with telling(item.source):
-            return bytes(fs.cat_file(inner))
-    return _member(item.source, item.offset, item.size)
-
-
-def _member(source: str, offset: int, size: int) -> bytes:
-    link = source.partition("::")[2]
-    path = link.removeprefix("file://") if link.startswith("file:///") else ""
-    place = path or absolute(link)
-    with telling(source):
-        found = _slice(place, offset, size) if path or not is_url(place) else _range(place, offset, size)
-    if len(found) != size:
-        raise InputError(f"{source!r} has {len(found):,} bytes instead of {size:,}; was its tar file cut short?")
-    return found
-
-
-def _slice(path: str, offset: int, size: int) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(size)
-
-
-def _range(place: str, offset: int, size: int) -> bytes:
-    fs, inner = resolve(place)
-    # `cat_file` of an empty range asks some servers for all of the file
-    return bytes(fs.cat_file(inner, start=offset, end=offset + size)) if size else b""
-
-
-def _plain(item: Item) -> str | None:
-    """The path of an item that is a file of its own on this machine."""
-    if item.offset is not None:
-        return None
-    if not item.source.strip():
-        raise InputError(f"item {item.id!r} names no file")
-    place = absolute(item.source) if is_url(item.source) else item.source
-    return None if is_url(place) else place
 
 
 class _Copy(Video):

@@ -181,7 +181,9 @@ def run(
         else:
             from mmexplain.jobs.distributed import run_ray
 
-            run_ray(worker, store, todo, workers, count)
+            placed = worker.job
+            del worker  # an actor will want its GPU
+            run_ray(placed, store, todo, workers, count)
         if missing := store.missing():
             raise InputError(f"{len(missing)} of {store.job.shards} parts of {root!r} are missing: --resume makes them")
         found = summary(store)

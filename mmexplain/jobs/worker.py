@@ -1,4 +1,4 @@
-"""A loaded model, and how it goes through the inputs of a shard. Both engines run this and nothing else."""
+"""A loaded model, and how it goes through the inputs of a shard."""
 
 from __future__ import annotations
 
@@ -44,14 +44,21 @@ class Worker:
         self.task: Any = load(job.model, job.task, job.device) if task is None else task
         self._ahead = isinstance(self.task, PhotoTask) and not self.task.one_by_one and job.task != "action"
 
-    def ready(self, item: Item) -> Input:
+    def ready(self, item: Item, content: bytes | InputError | None = None) -> Input:
         """Read an item and make it a tensor, where the model takes photos of one size. Runs in any thread; what goes
-        wrong is returned."""
+        wrong is returned.
+
+        Args:
+            item: what to read.
+            content: its photo's bytes, if they are there already, or why they cannot be had.
+        """
         try:
             self._require_question(item)
             if self.job.task == "action":
                 return fetch.video(item)
-            photo = replace(fetch.photo(item), shown=False)
+            if isinstance(content, InputError):
+                raise content
+            photo = replace(fetch.photo(item, content), shown=False)
             if not self._ahead:
                 return photo
             batch: Batch = self.task.prepare([photo])
@@ -140,7 +147,11 @@ Ahead = Callable[[Callable[..., Any], Any], "Future[Any]"]
 
 
 def outcomes(
-    worker: Worker, batches: Iterator[tuple[int, list[Item]]], submit: Ahead, depth: int
+    worker: Worker,
+    batches: Iterator[tuple[int, list[Item]]],
+    submit: Ahead,
+    depth: int,
+    ready: Callable[[Item], Input],
 ) -> Iterator[tuple[int, list[Outcome]]]:
     """The batches of shards explained one after the other, while those to come are read.
 
@@ -149,6 +160,7 @@ def outcomes(
         batches: shard number and items.
         submit: runs a function in another thread.
         depth: batches that are read ahead.
+        ready: reads an item, as :meth:`Worker.ready` does.
     """
     waiting: list[tuple[int, list[Item], list[Future[Input]]]] = []
 
@@ -158,7 +170,7 @@ def outcomes(
             if following is None:
                 return
             number, items = following
-            waiting.append((number, items, [submit(worker.ready, item) for item in items]))
+            waiting.append((number, items, [submit(ready, item) for item in items]))
 
     fill()
     while waiting:

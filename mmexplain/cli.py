@@ -115,7 +115,8 @@ def cli() -> None:
     """See where a vision-language model looked, for every thing it said."""
 
 
-for _verb in (caption, vqa, classify, action, layers_report, run, gallery, evaluate, methods, models, layers, demo, app):
+_EXPLAINING = (caption, vqa, classify, action, layers_report, run, gallery)
+for _verb in (*_EXPLAINING, evaluate, methods, models, layers, demo, app):
     cli.add_command(_verb)
 
 

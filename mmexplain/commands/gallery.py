@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="DIR", required=True, help="Folder of the gallery: new, empty, or an earlier gallery.")
 @click.option("--where", metavar="EXPRESSION", help="Which maps.  [default: all]")
 @click.option(
-    "--sort", metavar="EXPRESSION", help="In which order; \"entropy desc\" for the largest first.  [default: the run's]"
+    "--sort", metavar="EXPRESSION", help='In which order; "entropy desc" for the largest first.  [default: the run\'s]'
 )
 @click.option(
     "--limit", metavar="N", type=click.IntRange(min=1), default=500, show_default=True, help="Cards, at most."
@@ -74,14 +74,15 @@ def _show(found: Written) -> None:
     from rich.text import Text
 
     from mmexplain.commands.tables import console
+    from mmexplain.gallery.pages import plural
 
     screen = console()
     shown = f"{found.cards:,} of {found.total:,}" if found.cards < found.total else f"{found.total:,}"
-    screen.print(Text(f"{shown} maps of {found.inputs:,} inputs on {found.pages:,} pages"))
+    screen.print(Text(f"{shown} maps, of {plural(found.inputs, 'input')}, on {plural(found.pages, 'page')}"))
     if found.pairs is not None:
-        screen.print(Text(f"{found.pairs:,} pairs compared"))
+        screen.print(Text(f"{plural(found.pairs, 'pair')} compared"))
     if found.lost:
-        screen.print(Text(f"{found.lost:,} photos cannot be read any more", style="yellow"))
+        screen.print(Text(f"{plural(found.lost, 'picture')} cannot be read any more", style="yellow"))
     if found.errors:
-        screen.print(Text(f"{found.errors:,} inputs could not be explained: see errors.html"))
+        screen.print(Text(f"{plural(found.errors, 'input')} could not be explained: see errors.html"))
     screen.print(Text(f"wrote {found.path}  ({found.seconds:,.1f} s)"))

@@ -94,7 +94,7 @@ def _labels(store: Store, where: str | None, top: int | None) -> list[Group]:
         f"three AS (SELECT *, dense_rank() OVER (ORDER BY most DESC, kind, label) AS place FROM two) "
         f"SELECT * FROM three{some} ORDER BY place, layer, method"
     )
-    return [tuple(row[name] for name in _GROUP) for row in ask(store, query, where).to_pylist()]  # type: ignore[misc]
+    return [tuple(row[name] for name in _GROUP) for row in ask(store, query, where).to_pylist()]
 
 
 def _chosen(store: Store, where: str | None, sums: dict[Group, _Sum]) -> Iterator[tuple[int, dict[Key, Group]]]:

@@ -133,7 +133,7 @@ def _pair(
         "other_percent": percent(row["other_probability"]),
         "facts": [
             ("correlation", _told(row["correlation"], "{:.2f}")),
-            ("probability", _told(row["change"], "{:+.3f}")),
+            ("probability, A − B", _told(row["change"], "{:+.3f}")),
             ("peaks apart", _told(row["distance"], "{:.0%}")),
         ],
         "texts": [(side, text) for side, text in zip(("A", "B"), texts, strict=True) if text[0] or text[1]][:2]

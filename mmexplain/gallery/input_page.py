@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmexplain.explanation import Explanation
-from mmexplain.gallery.cards import QUALITY, page_name
+from mmexplain.gallery.cards import QUALITY, page_name, sentence
 from mmexplain.gallery.inputs import Seen
 from mmexplain.gallery.pages import Site
 from mmexplain.geometry import fit
@@ -50,16 +50,14 @@ def write_input_page(site: Site, place: int, shown: Seen, frames: Path) -> None:
             "percent": percent(row["probability"]),
             "content": row["content"],
             "made": clean(keys[key].made),
+            "text": sentence(row),
             "film": None,
             "cells": _cells(row),
         }
         if not still:
             one |= _film(shown, place, key, target, frames)
         maps.append(one)
-    groups = [
-        {"title": title[:1].upper() + title[1:], "maps": list(found)}
-        for title, found in groupby(maps, key=lambda one: str(one["made"]))
-    ]
+    groups = [{"title": title, "maps": list(found)} for title, found in groupby(maps, key=lambda one: str(one["made"]))]
     height, width = explanation.geometry.original
     site.page(
         page_name(place),
@@ -67,6 +65,7 @@ def write_input_page(site: Site, place: int, shown: Seen, frames: Path) -> None:
         clean(shown.rows[0]["id"]),
         "",
         e=told,
+        source=clean(shown.rows[0]["source"]),
         ratio=round(width / height, 4),
         maps=maps,
         groups=groups,
@@ -77,7 +76,7 @@ def write_input_page(site: Site, place: int, shown: Seen, frames: Path) -> None:
 
 def _photo(explanation: Explanation) -> dict[str, Any]:
     found = view(explanation, 0)
-    names = ("cells", "width", "height", "photo", "unseen", "text", "text_label", "task", "model", "source")
+    names = ("cells", "width", "height", "photo", "unseen", "text_label", "task", "model")
     return {**{name: found[name] for name in names}, "what": found["every"]}
 
 
@@ -88,11 +87,9 @@ def _clip(explanation: Explanation) -> dict[str, Any]:
         "height": height,
         "photo": None,
         "unseen": [],
-        "text": clean(explanation.text) if explanation.text else None,
         "text_label": _TEXTS.get(explanation.task, "Text"),
         "task": clean(explanation.task),
         "model": clean(explanation.model),
-        "source": clean(explanation.picture.source) if explanation.picture.source else None,
         "what": "action",
     }
 
@@ -120,7 +117,7 @@ def _film(shown: Seen, place: int, key: int, target: int, folder: Path) -> dict[
                 "width": size[1],
                 "height": size[0],
                 "stamp": stamp,
-                "peak": at == best and not heat.scale.note,
+                "highest": at == best and not heat.scale.note,
             }
         )
     return {"film": parts, "best": best, "note": heat.scale.note}

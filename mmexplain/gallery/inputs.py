@@ -14,6 +14,7 @@ from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation
 from mmexplain.gallery.maps import by_input, read
 from mmexplain.geometry import Size, fit
+from mmexplain.jobs.item import Item
 from mmexplain.jobs.pictures import picture
 from mmexplain.jobs.rows import explanation_of, geometry_of
 from mmexplain.jobs.store import Store
@@ -57,13 +58,16 @@ def seen(store: Store, inputs: Iterable[int]) -> Iterator[tuple[int, Seen]]:
     for number in sorted(set(inputs)):
         by_shard.setdefault(number // store.job.shard, []).append(number)
     for shard, numbers in by_shard.items():
+        start, stop = store.job.stretch(shard)
+        items = store.manifest.items(start, stop)
         for rows in by_input(read(store, shard, inputs=numbers)):
-            yield rows[0]["input"], _seen(store, rows)
+            number = rows[0]["input"]
+            yield number, _seen(store, items[number - start], rows)
 
 
-def _seen(store: Store, rows: list[dict[str, Any]]) -> Seen:
+def _seen(store: Store, item: Item, rows: list[dict[str, Any]]) -> Seen:
     geometry = geometry_of(rows[0])
-    lazy = picture(store.item(rows[0]["input"]), geometry)
+    lazy = picture(item, geometry)
     explanation = explanation_of(rows, lazy, frozenset(store.job.pixel_methods))
     told = [{name: value for name, value in row.items() if name != "map"} for row in rows]
     side = SIDE if geometry.frames is None else CLIP_SIDE

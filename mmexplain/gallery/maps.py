@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,9 @@ NEEDED = ("input", "target", "layer", "method", "map", "map_shape", "geometry", 
 _MOST_SAMPLES = 16
 
 
-def read(store: Store, shard: int, columns: Sequence[str] | None = None, inputs: Iterable[int] | None = None) -> pa.Table:
+def read(
+    store: Store, shard: int, columns: Sequence[str] | None = None, inputs: Iterable[int] | None = None
+) -> pa.Table:
     """Rows of one file of a store, maps as plain lists.
 
     Args:
@@ -53,7 +56,7 @@ def by_input(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
     numbers = table.column("input").to_numpy()
     edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
     plain, maps = table.drop_columns(["map"]), table.column("map")
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         rows = plain.slice(start, stop - start).to_pylist()
         for place, row in enumerate(rows, start):
             row["map"] = maps[place].values.to_numpy()

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmexplain.explanation import MapKey
 from mmexplain.gallery.aggregate import Aggregate
 from mmexplain.gallery.pages import Site
 from mmexplain.geometry import Geometry
-from mmexplain.explanation import MapKey
 from mmexplain.render.encode import data_uri
 from mmexplain.render.heat import Heat
 from mmexplain.render.overlay import blend

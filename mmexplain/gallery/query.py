@@ -36,19 +36,19 @@ def condition(where: str | None) -> str:
 
 
 def order(sort: str | None) -> str:
-    """SQL after ``ORDER BY``: as ``sort`` says, what is unknown last, and then as the rows lie in the store.
+    """SQL after ``ORDER BY``: as ``sort`` says, what is unknown last, and then by input and target.
 
     Raises:
         InputError: it is not a list of SQL expressions, each perhaps with ASC or DESC.
     """
-    places = "input, layer, method, target"
+    places = "input, target, layer, method"
     if sort is None:
         return places
     asked = f"cannot sort by {sort!r}"
     node = _parsed(f"SELECT 1 ORDER BY\n{sort}\n", asked)
     kinds = [modifier["type"] for modifier in node["modifiers"]]
     if kinds != ["ORDER_MODIFIER"] or not _bare(node) or len(node["select_list"]) != 1:
-        raise InputError(f"{asked}: give columns or expressions, as in \"probability\" or \"entropy desc\"")
+        raise InputError(f'{asked}: give columns or expressions, as in "probability" or "entropy desc"')
     listed = sort.strip()
     return f"{listed}\n, {places}"
 

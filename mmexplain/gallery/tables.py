@@ -38,9 +38,7 @@ def write_statistics_page(site: Site, found: pa.Table) -> None:
         "Statistics of labels",
         "statistics",
         shown=some_of(len(listed), found.num_rows, "row"),
-        columns=[
-            {"title": title, "number": number, "sorted": title == "count"} for title, number in columns
-        ],
+        columns=[{"title": title, "number": number, "sorted": title == "count"} for title, number in columns],
         rows=rows,
     )
 

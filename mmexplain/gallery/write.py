@@ -1,4 +1,4 @@
-"""A gallery of a store: cards, mean maps, statistics, errors, and another store beside it; files that need no server."""
+"""A gallery of a store: cards, mean maps, statistics, errors, another store beside it; it needs no server."""
 
 from __future__ import annotations
 

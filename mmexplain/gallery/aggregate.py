@@ -59,7 +59,7 @@ class Aggregate:
 def aggregate(store: Store, where: str | None = None, *, top: int | None = TOP, cells: int = CELLS) -> list[Aggregate]:
     """The mean map of every label, those with most maps first.
 
-    Negative values count as none. Each map is carried to the photo (what was cropped away is unseen there) and scaled
+    Of each map the positive part is carried to the photo (what was cropped away is unseen there) and scaled
     so that its mean over the cells seen is 1: every input has the same say, however strong its gradients are, and an
     even map is 1 everywhere, however much was cropped. (With the peak scaled to 1 instead, maps that are spread out
     would outvote those that point at one place.) Of every cell the mean is taken over the maps that saw it. Of a clip
@@ -135,7 +135,7 @@ def _add(
         if group is not None:
             alike.setdefault((row["layer"], row["method"]), []).append((group, row))
     for (_, method), found in alike.items():
-        maps = laid([row for _, row in found], method in pixels, cells)
+        maps = laid([row for _, row in found], method in pixels, cells, positive=True)
         for (group, _), values in zip(found, maps, strict=True):
             sums[group].add(values)
 
@@ -151,15 +151,15 @@ class _Sum:
         self.thirds = np.zeros((3, 3), np.int64)
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """A map on the grid, NaN where unseen."""
+        """A map without negative values on the grid, NaN where unseen."""
         seen = np.isfinite(values)
-        positive = np.where(seen, values, 0.0).clip(min=0)
-        whole = positive.sum()
+        known = np.where(seen, values, 0.0)
+        whole = known.sum()
         if not whole > 0:
             self.empty += 1
             return
         self.n += 1
-        self.total += positive * (seen.sum() / whole)
+        self.total += known * (seen.sum() / whole)
         self.seen += seen
 
     def see_peak(self, x: float, y: float) -> None:

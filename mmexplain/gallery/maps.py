@@ -64,9 +64,11 @@ def by_input(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
             yield rows
 
 
-def laid(rows: Sequence[Mapping[str, Any]], pixels: bool, cells: int = CELLS) -> NDArray[np.float64]:
-    """Maps of one input by one method at one layer on the grid: ``[len(rows), cells, cells]``, signed, each in units of
-    its own largest magnitude.
+def laid(
+    rows: Sequence[Mapping[str, Any]], pixels: bool, cells: int = CELLS, *, positive: bool = False
+) -> NDArray[np.float64]:
+    """Maps of one input by one method at one layer on the grid: ``[len(rows), cells, cells]``, each in units of its own
+    largest magnitude; signed, or with ``positive`` their positive part.
 
     Of a pixel method the value of largest magnitude among the colours is taken, as everywhere; of a clip the mean over
     time.
@@ -76,6 +78,8 @@ def laid(rows: Sequence[Mapping[str, Any]], pixels: bool, cells: int = CELLS) ->
     found = torch.from_numpy(values).view(len(rows), *first["map_shape"])
     if pixels:
         found = found.gather(1, found.abs().argmax(dim=1, keepdim=True))[:, 0]
+    if positive:
+        found = found.clamp(min=0)
     geometry = geometry_of(first)
     return on_grid(found if geometry.frames is None else found.mean(dim=1), geometry, cells)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,12 +55,25 @@ def gallery(store: str, out: str, against: str | None, as_json: bool, **options:
             raise InputError(f"'gallery' needs {error.name}: pip install 'mmexplain[jobs]'") from None
         opened = open_store(store)
         other = None if against is None else open_store(against)
-    with counting("drawing") as progress:
+    with counting("drawing") as progress, _one_thread():
         found = write_gallery(opened, out, against=other, progress=progress, **options)
     if as_json:
         click.echo(json.dumps(_record(found), indent=2, allow_nan=False))
     else:
         _show(found)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Maps are small: threads of torch would wait for each other longer than they work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _record(found: Written) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.render.page import Page
 
-DANGEROUS = '<script>alert(1)</script>"\'><img src=x onerror=alert(2)>'
+DANGEROUS = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 def read(path: Path) -> Page:
@@ -66,7 +66,9 @@ def broken(root: Path) -> list[str]:
             if address.startswith("data:"):
                 continue
             name, _, fragment = address.partition("#")
-            target = (path.parent / name).resolve() if name else path
-            if not target.is_relative_to(root.resolve()) or not target.is_file() or (fragment and target.suffix == ".html" and fragment not in pages[root / target.relative_to(root.resolve())].ids):
+            target = (path.parent / name).resolve() if name else path.resolve()
+            if not target.is_relative_to(root.resolve()) or not target.is_file():
+                found.append(f"{path.name}: {address}")
+            elif fragment and fragment not in pages[root / target.relative_to(root.resolve())].ids:
                 found.append(f"{path.name}: {address}")
     return found

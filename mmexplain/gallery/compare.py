@@ -206,9 +206,5 @@ class _Grids:
         if shard not in self._shards:
             while len(self._shards) >= self.KEPT:
                 del self._shards[next(iter(self._shards))]
-            self._shards[shard] = {
-                rows[0]["input"]: rows
-                for rows in by_input(read(self._store, shard, [*NEEDED, "error"]))
-                if rows[0]["error"] is None
-            }
+            self._shards[shard] = {rows[0]["input"]: rows for rows in by_input(read(self._store, shard, NEEDED))}
         return self._shards[shard][number]

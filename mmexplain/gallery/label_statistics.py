@@ -27,7 +27,8 @@ WITH one AS (
     FROM one GROUP BY ALL
 ), whole AS (
     SELECT kind, label, layer, method, sum(n) AS count, count(*) AS inputs,
-        count(*) FILTER (known > 0) AS known_inputs, sum(known) AS known, sum(total) / nullif(sum(known), 0) AS probability,
+        count(*) FILTER (known > 0) AS known_inputs, sum(known) AS known,
+        sum(total) / nullif(sum(known), 0) AS probability,
         sum(area) / sum(areas) AS area, sum(entropy) / sum(entropies) AS entropy,
         sum(x) / sum(peaks) AS x, sum(y) / sum(peaks) AS y
     FROM per_input GROUP BY ALL

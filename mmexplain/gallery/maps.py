@@ -32,7 +32,7 @@ _MOST_SAMPLES = 16
 def read(
     store: Store, shard: int, columns: Sequence[str] | None = None, inputs: Iterable[int] | None = None
 ) -> pa.Table:
-    """Rows of one file of a store, maps as plain lists.
+    """Rows of one file of a store that have a map, maps as plain lists.
 
     Args:
         store: where it is.
@@ -40,7 +40,9 @@ def read(
         columns: those that are read; all where left out.
         inputs: only rows of these.
     """
-    chosen = None if inputs is None else ds.field("input").isin(sorted(inputs))
+    chosen = ds.field("error").is_null()
+    if inputs is not None:
+        chosen &= ds.field("input").isin(sorted(inputs))
     with store.shards.fs.open(store.shards.path(shard), "rb") as file:
         table = pq.read_table(
             file,

@@ -67,8 +67,8 @@ def broken(root: Path) -> list[str]:
                 continue
             name, _, fragment = address.partition("#")
             target = (path.parent / name).resolve() if name else path.resolve()
-            if not target.is_relative_to(root.resolve()) or not target.is_file():
-                found.append(f"{path.name}: {address}")
-            elif fragment and fragment not in pages[root / target.relative_to(root.resolve())].ids:
+            inside = target.is_relative_to(root.resolve()) and target.is_file()
+            ids = pages[root / target.relative_to(root.resolve())].ids if inside and fragment else {fragment}
+            if not inside or fragment not in ids:
                 found.append(f"{path.name}: {address}")
     return found

@@ -106,7 +106,9 @@ def test_answers_and_kinds(tmp_path) -> None:
 
 def test_what_one_alone_has(tmp_path) -> None:
     failed = Told("bad", "", spot(), error=OSError("gone"))
-    one = write(tmp_path / "one", [Told("x", "a dog", noise(2, 0)), Told("only", "a dog", noise(2, 0)), failed])
+    one = write(
+        tmp_path / "one", [Told("x", "a dog", noise(2, 0)), Told("only", "a dog", noise(2, 0)), failed], shard=4
+    )
     two = write(tmp_path / "two", [Told("bad", "a dog", noise(2, 1)), Told("x", "a cat", noise(2, 1))])
     found = compare(one, two)
     left = unpaired(one, two, found)

@@ -29,7 +29,7 @@ TITLES = {
     "cards": ("Gallery", FIRST),
     "where": ("Where it looks", "where.html"),
     "statistics": ("Statistics", "statistics.html"),
-    "compare": ("A against B", "compare.html"),
+    "compare": ("Compare", "compare.html"),
     "errors": ("Errors", "errors.html"),
 }
 

@@ -110,7 +110,8 @@ def write_gallery(
     site.assets(cards)
     write_statistics_page(site, statistics)
     write_csv(statistics, folder.path / "statistics.csv")
-    write_mean_page(site, means, f"The labels with most maps{'' if where else ', function words left out'}")
+    spoken = store.job.task == "caption" and where is None
+    write_mean_page(site, means, f"The labels with most maps{', function words left out' if spoken else ''}")
     if errors.num_rows:
         write_errors_page(site, errors, len(store))
     if compared is not None and against is not None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmexplain.geometry import Geometry
+from mmexplain.jobs.places import telling
 from mmexplain.jobs.rows import geometry_of
 from mmexplain.jobs.schema import schema
 from mmexplain.jobs.store import Store, flattened
@@ -39,11 +40,15 @@ def read(
         shard: its number.
         columns: those that are read; all where left out.
         inputs: only rows of these.
+
+    Raises:
+        InputError: the file is damaged.
     """
     chosen = ds.field("error").is_null()
     if inputs is not None:
         chosen &= ds.field("input").isin(sorted(inputs))
-    with store.shards.fs.open(store.shards.path(shard), "rb") as file:
+    path = store.shards.path(shard)
+    with telling(path), store.shards.fs.open(path, "rb") as file:
         table = pq.read_table(
             file,
             schema=schema(store.job.map_shape),

@@ -67,7 +67,7 @@ def seen(store: Store, inputs: Iterable[int]) -> Iterator[tuple[int, Seen]]:
 
 def _seen(store: Store, item: Item, rows: list[dict[str, Any]]) -> Seen:
     geometry = geometry_of(rows[0])
-    lazy = picture(item, geometry)
+    lazy = picture(item.source, lambda: item, geometry)
     explanation = explanation_of(rows, lazy, frozenset(store.job.pixel_methods))
     told = [{name: value for name, value in row.items() if name != "map"} for row in rows]
     side = SIDE if geometry.frames is None else CLIP_SIDE

@@ -91,7 +91,10 @@
 
     form.addEventListener("input", filter);
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => setTimeout(filter));
+    form.querySelector(".clear").addEventListener("click", () => {
+      form.reset();
+      filter();
+    });
     pager.querySelector(".back").addEventListener("click", () => turn(-1));
     pager.querySelector(".on").addEventListener("click", () => turn(1));
   }

@@ -20,6 +20,7 @@ from mmexplain.commands.acting import action
 from mmexplain.commands.answering import vqa
 from mmexplain.commands.evaluating import evaluate
 from mmexplain.commands.explaining import caption, classify
+from mmexplain.commands.gallery import gallery
 from mmexplain.commands.jobs import run
 from mmexplain.commands.layering import layers_report
 from mmexplain.commands.listing import layers, methods, models
@@ -104,6 +105,7 @@ class Verbs(click.Group):
         "mmexplain classify photo.jpg    the likeliest classes, and a map for each",
         "mmexplain action clip.mp4       the likeliest actions, and maps over space and time",
         "mmexplain run caption photos/ --out store/    many inputs, into a table that resumes",
+        "mmexplain gallery store/ --out report/       what a run has written, as pages to look through",
         "mmexplain app                   all of it in a browser",
         "mmexplain caption --help        every verb has help of its own",
     ),
@@ -113,7 +115,8 @@ def cli() -> None:
     """See where a vision-language model looked, for every thing it said."""
 
 
-for _verb in (caption, vqa, classify, action, layers_report, run, evaluate, methods, models, layers, demo, app):
+_EXPLAINING = (caption, vqa, classify, action, layers_report, run, gallery)
+for _verb in (*_EXPLAINING, evaluate, methods, models, layers, demo, app):
     cli.add_command(_verb)
 
 

@@ -31,7 +31,8 @@ def violations(
     """
     if not page.evaluate("'axe' in window"):
         page.evaluate(f"() => {{ {_axe()} }}")
-    options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False}
+    # Preloading would fetch style sheets again, which pages from files do not allow.
+    options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False, "preload": False}
     if only:
         options["runOnly"] = list(only)
     else:

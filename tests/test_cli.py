@@ -36,6 +36,8 @@ VERBS = (
     "classify",
     "action",
     "layers-report",
+    "run",
+    "gallery",
     "evaluate",
     "methods",
     "models",

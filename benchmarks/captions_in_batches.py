@@ -18,6 +18,7 @@ import torch
 from common import RESULTS, Others, alternate, describe, machine, positive, save, table
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmexplain.memory import keep_freed
 from mmexplain.surroundings import undisturbed
 from mmexplain.tasks.registry import load
 
@@ -90,8 +91,11 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", type=positive, default=(1, 8, 16, 32), help="photos in a batch")
     parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--threads", type=positive, help="threads that torch may use; its own choice if left out")
+    parser.add_argument("--give-back", action="store_true", help="freed memory goes back to the system, as by default")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     arguments = parser.parse_args()
+    if not arguments.give_back:
+        keep_freed()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     photos = sorted(path for path in arguments.photos.iterdir() if path.is_file())

@@ -45,6 +45,7 @@ from mmexplain.jobs.run import Summary, run
 from mmexplain.jobs.shards import encoded
 from mmexplain.jobs.store import Store, open_store
 from mmexplain.jobs.worker import Outcome, Worker, outcomes
+from mmexplain.memory import keep_freed
 from mmexplain.surroundings import undisturbed
 from mmexplain.tasks.base import Batch
 
@@ -365,6 +366,7 @@ def main() -> None:
     if arguments.captions and not arguments.data:
         parser.error("name the folder of data: --data, or the environment variable MMEXPLAIN_DATA")
     torch.set_num_threads(arguments.threads)
+    keep_freed()  # as `mmexplain run` does
     file = arguments.out / "scale.json"
     record: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
 

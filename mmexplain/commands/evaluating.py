@@ -120,8 +120,10 @@ def evaluate(
                 if kind.compares
                 else f"protocol {protocol!r} measures one model: --against is for those that compare two"
             )
+        from mmexplain.memory import keep_freed
         from mmexplain.methods.registry import select
 
+        keep_freed()
         names = [method.name for method in select(methods)]
         others = chosen(kind, options)
         say("loading the model")

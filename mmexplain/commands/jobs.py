@@ -121,8 +121,10 @@ def run(task: str, source: str, out: str, as_json: bool, **options: Any) -> None
             from mmexplain.jobs.run import run as run_job
         except ModuleNotFoundError as error:
             raise InputError(f"'run' needs {error.name}: pip install 'mmexplain[jobs]'") from None
+        from mmexplain.memory import keep_freed
         from mmexplain.tasks.registry import DEFAULTS
 
+        keep_freed()
         told = {name: options.pop(name) for name in ("targets", "top", "beam", "whole", "prompt", "score", "text")}
         given = {name: value for name, value in told.items() if value not in (None, (), False)}
         for name in given:

@@ -18,6 +18,7 @@ from mmexplain.jobs.parcels import READERS, parcel
 from mmexplain.jobs.shards import Shards, encoded
 from mmexplain.jobs.stream import stream
 from mmexplain.jobs.worker import Input, Worker
+from mmexplain.memory import keep_freed
 
 
 class Explainer:
@@ -40,6 +41,7 @@ class Explainer:
         with suppress(OSError):  # only a model with a relative path needs it, and says so if it is not found
             os.chdir(folder)
         torch.set_num_threads(threads)
+        keep_freed()
         try:
             self._worker = Worker(job)
             same = weights_checksum(self._worker.task.model) == job.weights

@@ -39,18 +39,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmexplain.jobs.item import Item
 from mmexplain.jobs.job import Job
-from mmexplain.jobs.local import BATCHES_AHEAD
 from mmexplain.jobs.rows import Rows
 from mmexplain.jobs.run import Summary, run
 from mmexplain.jobs.shards import encoded
 from mmexplain.jobs.store import Store, open_store
+from mmexplain.jobs.stream import BATCHES_AHEAD
 from mmexplain.jobs.worker import Outcome, Worker, outcomes
 from mmexplain.memory import keep_freed
 from mmexplain.surroundings import undisturbed
 from mmexplain.tasks.base import Batch
 
 CLASSES = 10
-TURN = 4
+TURN = 8
 """Batches that are captioned, then captioned and explained, before it is the other way round."""
 
 QUERIES = {
@@ -246,8 +246,8 @@ def captioned(worker: CaptionsAlone, items: Sequence[Item]) -> float:
     """Seconds that captions alone take."""
     batches: Iterator[tuple[int, list[Item]]] = ((0, batch) for batch in worker.batches(items))
     started = time.perf_counter()
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
-        for _ in outcomes(worker, batches, readers.submit, BATCHES_AHEAD):
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), initializer=lambda: torch.set_num_threads(1)) as readers:
+        for _ in outcomes(worker, batches, readers.submit, BATCHES_AHEAD, worker.ready):
             pass
     return time.perf_counter() - started
 
@@ -263,7 +263,10 @@ def captions(count: int, data: Path, folder: Path, batch: int, device: str = "cp
     seconds: dict[str, list[float]] = {"captioned": [], "explained": []}
     rows = size = 0
     memory = Memory()
-    captioned(alone, [Item(0, "0", photos[0])])
+    # The first batches fetch memory and choose kernels.
+    warm = folder / "warm.jsonl"
+    warm.write_text("".join(json.dumps({"image": photo}) + "\n" for photo in photos[: 4 * batch]))
+    run(job, str(warm), folder / "warm.store", batch=batch)
     with memory:
         for number, turn in enumerate(turns):
             print(f"\rturn {number + 1}/{len(turns)}", end="", file=sys.stderr, flush=True)

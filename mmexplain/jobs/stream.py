@@ -66,8 +66,8 @@ def stream(
     made = _Tables(worker, shards, keep)
     pending: deque[Future[None]] = deque()
     with ExitStack() as stack:
-        readers = stack.enter_context(ThreadPoolExecutor(threads, "read"))
-        writing = stack.enter_context(ThreadPoolExecutor(1, "write"))
+        readers = stack.enter_context(ThreadPoolExecutor(threads, "read", _alone))
+        writing = stack.enter_context(ThreadPoolExecutor(1, "write", _alone))
         # Left in this order: what is read ahead is dropped, what is computed is written.
         stack.callback(readers.shutdown, wait=False, cancel_futures=True)
         current: int | None = None
@@ -84,6 +84,11 @@ def stream(
             pending.append(writing.submit(made.finish, current))
         while pending:
             pending.popleft().result()
+
+
+def _alone() -> None:
+    import torch
+    torch.set_num_threads(1)
 
 
 class _Tables:

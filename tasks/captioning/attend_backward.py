@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-from .backward import Schedule, Slopes, through_cell, walk
+from .backward import Schedule, Slopes, product, through_cell, walk
 
 if TYPE_CHECKING:
     from .show_attend_tell import Forced, ShowAttendTell
@@ -44,12 +43,14 @@ def attend_back(model: ShowAttendTell, forced: Forced, vectors: Tensor) -> Tenso
     gate = torch.sigmoid(model.gate(before))
     z = gate * torch.bmm(alpha, forced.start.annotations)
     cell = model.lstm
-    gates = linear(torch.cat([forced.words, z], -1), cell.weight_ih, cell.bias_ih)
-    gates += linear(before, cell.weight_hh, cell.bias_hh)
+    gates = product(torch.cat([forced.words, z], -1), cell.weight_ih, cell.bias_ih)
+    gates += product(before, cell.weight_hh, cell.bias_hh)
     slopes = schedule.aligned(Slopes(gates, forced.start.c).values)
     queries, alphas, gammas = (schedule.aligned(value) for value in (model.query(before), alpha, gate))
     to_h, to_z = schedule.vectors @ model.l_h.weight, schedule.vectors @ model.l_z.weight
-    of_z, energy = cell.weight_ih[:, forced.words.shape[2] :], model.energy.weight[0]
+    # One product for both: what goes on to z and to h.
+    onward = torch.cat([cell.weight_ih[:, forced.words.shape[2] :], cell.weight_hh], 1).mT.contiguous()
+    energy = model.energy.weight[0]
 
     dh, dc = vectors.new_zeros(2, batch, count, size)
     seen = vectors.new_zeros(batch, count, annotations.shape[2])
@@ -58,7 +59,8 @@ def attend_back(model: ShowAttendTell, forced: Forced, vectors: Tensor) -> Tenso
         n, k = stage.captions, stage.targets
         h[stage.at] += to_h[stage.joining]
         dgates = through_cell(slopes[:n, stage.number], h, c).flatten(0, 1)
-        dz = (dgates @ of_z).unflatten(0, (n, k))
+        dz, back = product(dgates, onward).split([annotations.shape[2], size], 1)
+        dz = dz.unflatten(0, (n, k)).contiguous()
         dz[stage.at] += to_z[stage.joining]
         attention, gamma = alphas[:n, None, stage.number], gammas[:n, None, stage.number]
         pulled = torch.bmm(dz, annotations[:n].mT)
@@ -68,7 +70,7 @@ def attend_back(model: ShowAttendTell, forced: Forced, vectors: Tensor) -> Tenso
         dq = torch.bmm(tilted, flat) * energy
         seen[:n, :k].addcmul_(dz, gamma)
         asked[:n, :k] += dq
-        back = torch.addmm(dgates @ cell.weight_hh, dq.flatten(0, 1), model.query.weight)
+        back = torch.addmm(back, dq.flatten(0, 1), model.query.weight)
         h.copy_(back.unflatten(0, (n, k)).addcmul_(mean * (gamma * (1 - gamma)), model.gate.weight[0]))
     begin = forced.start
     moved = seen + asked @ model.key.weight

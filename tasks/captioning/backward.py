@@ -151,6 +151,23 @@ def through_cell(slopes: Tensor, dh: Tensor, dc: Tensor) -> Tensor:
     return dgates.flatten(2)
 
 
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``torch.nn.functional.linear`` for the large products: on x86 processors that are not Intel's, MKL, which PyTorch
+    multiplies by, keeps to older instructions, and oneDNN, which it convolves by, takes half the time.
+
+    Args:
+        rows: ``[..., D]``.
+        weight: ``[E, D]``, contiguous.
+        bias: ``[E]``.
+    """
+    by_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    plain = rows.device.type != "cpu" or rows.dtype != torch.float32 or not torch.backends.mkldnn.enabled
+    if by_onednn is None or plain or not torch.backends.mkldnn.is_available():
+        return torch.nn.functional.linear(rows, weight, bias)
+    found: Tensor = by_onednn(rows, weight, bias, "none", [], "")
+    return found
+
+
 def walk(schedule: Schedule, dh: Tensor, dc: Tensor) -> Iterator[tuple[Stage, Tensor, Tensor]]:
     """The stages of a schedule, and the corners of ``dh`` and ``dc`` ``[B, K, D]`` that are on their way."""
     for stage in schedule.stages:

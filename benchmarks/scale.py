@@ -43,7 +43,7 @@ from mmexplain.jobs.rows import Rows
 from mmexplain.jobs.run import Summary, run
 from mmexplain.jobs.shards import encoded
 from mmexplain.jobs.store import Store, open_store
-from mmexplain.jobs.stream import BATCHES_AHEAD
+from mmexplain.jobs.stream import BATCHES_AHEAD, alone
 from mmexplain.jobs.worker import Outcome, Worker, outcomes
 from mmexplain.memory import keep_freed
 from mmexplain.surroundings import undisturbed
@@ -246,7 +246,7 @@ def captioned(worker: CaptionsAlone, items: Sequence[Item]) -> float:
     """Seconds that captions alone take."""
     batches: Iterator[tuple[int, list[Item]]] = ((0, batch) for batch in worker.batches(items))
     started = time.perf_counter()
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), initializer=lambda: torch.set_num_threads(1)) as readers:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), initializer=alone) as readers:
         for _ in outcomes(worker, batches, readers.submit, BATCHES_AHEAD, worker.ready):
             pass
     return time.perf_counter() - started

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pyarrow as pa
+import torch
 
 from mmexplain.errors import MMExplainError
 from mmexplain.explanation import Explanation
@@ -66,8 +67,10 @@ def stream(
     made = _Tables(worker, shards, keep)
     pending: deque[Future[None]] = deque()
     with ExitStack() as stack:
-        readers = stack.enter_context(ThreadPoolExecutor(threads, "read", _alone))
-        writing = stack.enter_context(ThreadPoolExecutor(1, "write", _alone))
+        # What a thread sets becomes the default of threads to come.
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        readers = stack.enter_context(ThreadPoolExecutor(threads, "read", alone))
+        writing = stack.enter_context(ThreadPoolExecutor(1, "write", alone))
         # Left in this order: what is read ahead is dropped, what is computed is written.
         stack.callback(readers.shutdown, wait=False, cancel_futures=True)
         current: int | None = None
@@ -86,8 +89,9 @@ def stream(
             pending.popleft().result()
 
 
-def _alone() -> None:
-    import torch
+def alone() -> None:
+    """Compute with one thread in this thread: the model has the others. Threads of several threads each get into each
+    other's way, which cost a captioner a third of its speed."""
     torch.set_num_threads(1)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmexplain.problem import PooledVJP
 
-from .backward import Schedule, Slopes, through_cell, walk
+from .backward import Schedule, Slopes, product, through_cell, walk
 from .captioner import DecoderOutput
 from .encoder import GridEncoder
 from .search import Trace
@@ -116,15 +116,16 @@ class ShowAndTell(nn.Module):
         grid alike everywhere moves its mean, and the gradient goes back through all steps to that."""
         schedule = Schedule.of(vectors)
         weight_ih, weight_hh, bias_ih, bias_hh = self.lstm.all_weights[0]
+        onward = weight_hh.mT.contiguous()
         before = nn.functional.pad(hidden[:, :-1], (0, 0, 1, 0))
-        gates = nn.functional.linear(read, weight_ih, bias_ih)
-        gates += nn.functional.linear(before, weight_hh, bias_hh)
+        gates = product(read, weight_ih, bias_ih)
+        gates += product(before, weight_hh, bias_hh)
         slopes = Slopes(gates, torch.zeros_like(before[:, 0])).values
         of_words, of_photo = schedule.aligned(slopes[:, 1:]), slopes[schedule.captions, 0]
         dh, dc = vectors.new_zeros(2, *vectors.shape[:2], hidden.shape[2])
         for stage, h, c in walk(schedule, dh, dc):
             h[stage.at] += schedule.vectors[stage.joining]
-            h.copy_(through_cell(of_words[: stage.captions, stage.number], h, c) @ weight_hh)
+            h.copy_(product(through_cell(of_words[: stage.captions, stage.number], h, c), onward))
         photo = through_cell(of_photo, dh, dc) @ weight_ih
         return schedule.restored(photo @ self.see.weight)
 

@@ -93,7 +93,9 @@ def pooled(forward: Forward, features: Tensor, begun: Any = None) -> tuple[Calla
 
     def push(rows: Rows) -> Chunk:
         try:
-            output, scores, vectors = _on_copies(forward, vjp, rows)
+            # The very list that is scored: what was worked out for it is known by it.
+            singles = _singles(rows)
+            output, scores, vectors = _on_copies(forward, vjp, rows, singles)
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
@@ -103,7 +105,7 @@ def pooled(forward: Forward, features: Tensor, begun: Any = None) -> tuple[Calla
             sums = vjp.pull_back(vectors)[torch.arange(len(rows), device=vectors.device)[:, None], _first_of(rows)]
         means = (sums / math.prod(features.shape[2:])).reshape(*sums.shape, *(1 for _ in features.shape[2:]))
         activations = {layer: forward.recorder.captured[layer]}
-        return Chunk(activations, {layer: means}, scores.view(*sums.shape[:2]), output, _singles(rows))
+        return Chunk(activations, {layer: means}, scores.view(*sums.shape[:2]), output, singles)
 
     return push, vjp.start.numel() * vjp.start.element_size()
 
@@ -112,7 +114,7 @@ class NotPooledError(Exception):
     """The scores cannot be differentiated where the model's own way back begins."""
 
 
-def _on_copies(forward: Forward, vjp: PooledVJP, rows: Rows) -> tuple[Any, Tensor, Tensor]:
+def _on_copies(forward: Forward, vjp: PooledVJP, rows: Rows, singles: Rows) -> tuple[Any, Tensor, Tensor]:
     """The output and the scores of B·k rows of one target, and the gradients ``[B, k, ...]`` at where the way back
     starts, zero for a target that stands in its row already."""
     count = len(rows[0])
@@ -126,7 +128,7 @@ def _on_copies(forward: Forward, vjp: PooledVJP, rows: Rows) -> tuple[Any, Tenso
         return copy
 
     output = map_tensors(vjp.output, repeated)
-    scores = forward.score(output, _singles(rows))
+    scores = forward.score(output, singles)
     once = torch.tensor([[k == first for k, first in enumerate(row)] for row in _first_of(rows)])
     found, *rest = gradient(scores, once.view(-1, 1).to(scores), [*starts, *others], create_graph=False)
     if len(starts) != 1 or found is None or any(grad is not None for grad in rest):

@@ -47,7 +47,8 @@ def attend_back(model: ShowAttendTell, forced: Forced, vectors: Tensor) -> Tenso
     gates += product(before, cell.weight_hh, cell.bias_hh)
     slopes = schedule.aligned(Slopes(gates, forced.start.c).values)
     queries, alphas, gammas = (schedule.aligned(value) for value in (model.query(before), alpha, gate))
-    to_h, to_z = schedule.vectors @ model.l_h.weight, schedule.vectors @ model.l_z.weight
+    spoken = torch.cat([model.l_h.weight, model.l_z.weight], 1).mT.contiguous()
+    to_h, to_z = product(schedule.vectors, spoken).split([size, annotations.shape[2]], 1)
     # One product for both: what goes on to z and to h.
     onward = torch.cat([cell.weight_ih[:, forced.words.shape[2] :], cell.weight_hh], 1).mT.contiguous()
     energy = model.energy.weight[0]
@@ -76,4 +77,4 @@ def attend_back(model: ShowAttendTell, forced: Forced, vectors: Tensor) -> Tenso
     moved = seen + asked @ model.key.weight
     moved += (dh * (1 - begin.h[order].square())[:, None]) @ model.init_h.weight
     moved += (dc * (1 - begin.c[order].square())[:, None]) @ model.init_c.weight
-    return schedule.restored(moved @ model.annotate.weight)
+    return schedule.restored(product(moved, model.annotate.weight.mT.contiguous()))

@@ -58,10 +58,13 @@ def readme_section(heading: str) -> str:
 
 
 def _moved(link: re.Match[str]) -> str:
-    """Images are shown from where they lie; other files of the repository are offered for download."""
+    """Images are shown from where they lie, pages of the reference linked to; other files of the repository are offered
+    for download."""
     image, text, target = link.groups()
     if image:
         return f"![{text}](../{target})"
+    if re.fullmatch(r"docs/[^/]+\.md", target):
+        return f"[{text}]({target.removeprefix('docs/')})"
     return f"{{download}}`{text.strip('`')} <../{target}>`"
 
 

@@ -32,7 +32,7 @@ pytest_plugins = ["tests.command_line_fixtures"]
 pytest.importorskip("ray", reason="Ray is not installed (extra `ray`)")
 pytestmark = pytest.mark.ray
 
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Seconds that Ray may take for anything on a busy machine."""
 
 

@@ -350,7 +350,10 @@ def markdown(record: Mapping[str, Any]) -> str:
             ["memory at the peak, MiB", f"{found['peak bytes'] / 2**20:,.0f}"],
         ]
         parts += [f"## Flickr8k's test photos, {found['model']}", table(["", "measured"], rows)]
-        parts += [f"Machine: {describe(found['machine'])}. `python benchmarks/scale.py --captions {found['photos']}`."]
+        parts += [
+            f"Machine: {describe(found['machine'])}. `python benchmarks/scale.py --captions {found['photos']} "
+            f"--batch {found['batch']} --threads {found['machine']['threads']}`."
+        ]
     return "\n\n".join(parts)
 
 

@@ -105,7 +105,7 @@ GOES_ON = "the parts that are whole stay, and the same command with --resume goe
 @click.option("--overlays", is_flag=True, help="Write every map as a picture too, into STORE/overlays/.")
 @click.option("--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @device_option
-@click.option("--resume", is_flag=True, help="Go on with a store that was not finished.")
+@click.option("--resume", is_flag=True, help="Go on with a store that was not finished; begin one where there is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def run(task: str, source: str, out: str, as_json: bool, **options: Any) -> None:
     """Explain every input of INPUT into the columnar store STORE.

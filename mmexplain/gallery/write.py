@@ -95,6 +95,10 @@ def write_gallery(
     statistics = label_statistics(store, where)
     errors = store.errors()
     compared = None if against is None else compare(store, against, where)
+    if against is not None and not compared:
+        raise InputError(
+            f"{store.root!r} and {against.root!r} have no map of the same label of the same input in common"
+        )
     folder.begin()
     tabs: dict[str, int | None] = {"cards": None, "where": None, "statistics": None}
     tabs |= {"compare": None} if against is not None else {}

@@ -50,7 +50,7 @@ def overlays(item: Item, explanation: Explanation) -> Iterator[tuple[str, bytes]
 def write_overlays(shards: Shards, item: Item, explanation: Explanation) -> None:
     """Write the pictures of an item; the same ones again if its shard is run again."""
     for path, data in overlays(item, explanation):
-        put(shards.fs, f"{shards.root}/{path}", data)
+        put(shards.fs, f"{shards.root}/{path}", data, force=False)
 
 
 def _photo(item: Item) -> Picture:

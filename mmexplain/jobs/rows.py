@@ -39,11 +39,21 @@ class Rows:
         return len(self._maps)
 
     def add(self, item: Item, explanation: Explanation) -> None:
-        """The rows of an input that was explained: layer by layer and method by method, of each all targets.
+        """The rows of an input that was explained: layer by layer and method by method, of each all targets. If it
+        raises, there are none of them.
 
         Raises:
             ValueError: a map has another shape than the store's.
         """
+        before = len(self)
+        try:
+            self._add(item, explanation)
+        except BaseException:
+            for column in (*self._columns.values(), self._maps):
+                del column[before:]
+            raise
+
+    def _add(self, item: Item, explanation: Explanation) -> None:
         for raw in explanation.maps.values():
             if self._shape is not None and tuple(raw.shape[1:]) != self._shape:
                 raise ValueError(f"a map of {_size(raw.shape[1:])} values in a store of {_size(self._shape)}")

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain, islice
@@ -138,12 +138,17 @@ def run(
         raise InputError(f"{root!r} is a store already: go on with it by --resume, or choose another --out")
     if not exists:
         _require_empty(fs, folder, root)
-    with _writing(root), _locked(fs, folder, root):
+    there = fs.exists(folder)
+    with _writing(fs, folder, root), _locked(fs, folder, root), _begun_or_nothing(fs, folder, there):
         if exists:
             store = open_store(root)
             _require_same_inputs(store.job, source, {**reading, "limit": limit}, root)
             _require_same_settings(job, store, root)
-            if not store.missing():
+            for name, value, kept in (("batch", batch, store.job.batch), ("shard", shard, store.job.shard)):
+                if value not in (None, kept):
+                    raise InputError(f"{root!r} was begun with {name} {kept}: leave out --{name} {value}")
+            # Everything is read once: a run of days is worth the seconds.
+            if not (todo := store.missing(verify=True)):
                 return summary(store)
         tell("loading the model")
         worker = Worker(job)
@@ -164,7 +169,8 @@ def run(
             )
         worker = Worker(replace(store.job, device=job.device), worker.task)
         store.shards.sweep()
-        todo = store.missing()
+        if not exists:
+            todo = list(range(store.job.shards))
         done = store.job.count - sum(stop - start for start, stop in map(store.job.stretch, todo))
         before, started = done, time.perf_counter()
         if progress is not None:
@@ -306,14 +312,29 @@ def _locked(fs: fsspec.AbstractFileSystem, folder: str, root: str) -> Iterator[N
 
 
 @contextmanager
-def _writing(root: str) -> Iterator[None]:
+def _begun_or_nothing(fs: fsspec.AbstractFileSystem, folder: str, there: bool) -> Iterator[None]:
+    """A folder that did not become a store is left as it was found: without ours in it, or not at all if it was not
+    there before. Only who holds the lock may do so."""
+    try:
+        yield
+    finally:
+        if isinstance(fs, LocalFileSystem) and Path(folder).is_dir() and not fs.exists(f"{folder}/{SETTINGS}"):
+            with suppress(OSError):  # of a disk that refuses everything
+                for name in (MANIFEST, LOCK):
+                    Path(folder, name).unlink(missing_ok=True)
+                if not there:
+                    Path(folder).rmdir()
+
+
+@contextmanager
+def _writing(fs: fsspec.AbstractFileSystem, folder: str, root: str) -> Iterator[None]:
     """A disk that refuses becomes one line."""
     try:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "free some space; " if full else ""
-        raise InputError(
-            f"cannot write to {root!r}: {reason}; {hint}what is whole stays, and the same command with --resume goes on"
-        ) from None
+        hints = ["free some space"] if error.errno in (errno.ENOSPC, errno.EDQUOT) else []
+        with suppress(OSError):
+            if fs.exists(f"{folder}/{SETTINGS}"):
+                hints.append("what is whole stays, and the same command with --resume goes on")
+        raise InputError("; ".join([f"cannot write to {root!r}: {reason}", *hints])) from None

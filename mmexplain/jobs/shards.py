@@ -41,10 +41,16 @@ def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, path
 
 
-def put(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
+def put(fs: fsspec.AbstractFileSystem, path: str, data: bytes, *, force: bool = True) -> None:
     """Write a file in one step: a reader sees nothing, the file before, or all of it.
 
     On a disk it is written under another name, forced onto the disk and renamed; object stores do this by themselves.
+
+    Args:
+        fs: where to.
+        path: in it.
+        data: the whole file.
+        force: wait until the disk holds it; what can be made again need not.
 
     Raises:
         OSError: the system refused; nothing is left behind.
@@ -59,10 +65,12 @@ def put(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
     try:
         with partial.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if force:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(final)
-        _force(final.parent)
+        if force:
+            _force(final.parent)
     finally:
         with contextlib.suppress(OSError):  # of the disk that refused before
             partial.unlink(missing_ok=True)
@@ -103,11 +111,16 @@ class Shards:
         names = [_NAME.fullmatch(path.rpartition("/")[2]) for path in self.fs.ls(folder, detail=False)]
         return sorted(int(name[1]) for name in names if name)
 
-    def whole(self) -> list[int]:
-        """The shards that are there and can be read: a disk that lost power may hold less than it said."""
+    def whole(self, verify: bool = False) -> list[int]:
+        """The shards that are there and can be read: a disk that lost power may hold less than it said.
+
+        Args:
+            verify: read all of each file and compare its checksums, instead of its end alone.
+        """
         numbers = self.numbers()
+        read = self._intact if verify else self._readable
         with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
-            return [number for number, fine in zip(numbers, pool.map(self._readable, numbers), strict=True) if fine]
+            return [number for number, fine in zip(numbers, pool.map(read, numbers), strict=True) if fine]
 
     def size(self) -> int:
         """Of all shards, bytes."""
@@ -120,6 +133,14 @@ class Shards:
         try:
             with self.fs.open(self.path(number), "rb") as file:
                 pq.ParquetFile(file)
+        except (pa.ArrowException, OSError, ValueError):
+            return False
+        return True
+
+    def _intact(self, number: int) -> bool:
+        try:
+            with self.fs.open(self.path(number), "rb") as file:
+                pq.read_table(file, page_checksum_verification=True)
         except (pa.ArrowException, OSError, ValueError):
             return False
         return True
@@ -169,6 +190,7 @@ def encoded(table: pa.Table, told: Mapping[str, Any] | None = None) -> bytes:
         compression="zstd",
         use_dictionary=by_dictionary,
         row_group_size=16_384,
+        write_page_checksum=True,
     )
     return buffer.getvalue()
 

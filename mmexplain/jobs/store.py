@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import operator
 from collections.abc import Iterator, Sequence
@@ -72,9 +73,13 @@ class Store:
         """The inputs."""
         return Manifest.open(f"{self.shards.root}/{MANIFEST}", self.shards.fs)
 
-    def missing(self) -> list[int]:
-        """Numbers of the shards that are not there yet, or damaged."""
-        there = set(self.shards.whole())
+    def missing(self, verify: bool = False) -> list[int]:
+        """Numbers of the shards that are not there yet, or damaged.
+
+        Args:
+            verify: read all rows to find damage, instead of the ends of files.
+        """
+        there = set(self.shards.whole(verify))
         return [number for number in range(self.job.shards) if number not in there]
 
     # -- as a table ------------------------------------------------------------------------------------------------
@@ -108,16 +113,19 @@ class Store:
             query: ``"select word, avg(area) from rows group by word order by 2"``.
 
         Raises:
-            InputError: DuckDB does not understand it.
+            InputError: it is not one query that DuckDB understands.
         """
         import duckdb
 
         connection = duckdb.connect()
         try:
+            if len(duckdb.extract_statements(query)) != 1:
+                raise InputError(f"give one query, not {query!r:.200}")
             self._view(connection)
             return connection.sql(query)
         except duckdb.Error as error:
-            raise InputError(f"the query cannot be run: {' '.join(str(error).split())}") from None
+            told = " ".join(str(error).partition("\nLINE ")[0].split())
+            raise InputError(f"the query cannot be run: {told}") from None
 
     def _view(self, connection: duckdb.DuckDBPyConnection) -> None:
         names = ", ".join(f'CASE WHEN {test} THEN label END AS "{name}"' for name, test in SYNONYMS.items())
@@ -134,7 +142,7 @@ class Store:
         if not local:
             connection.register_filesystem(self.shards.fs)
         prefix = "" if local else f"{protocol if isinstance(protocol, str) else protocol[0]}://"
-        pattern = f"{prefix}{self.shards.root}/{ROWS}/part-*.parquet".replace("'", "''")
+        pattern = f"{prefix}{glob.escape(self.shards.root)}/{ROWS}/part-*.parquet".replace("'", "''")
         connection.execute(f"CREATE VIEW rows AS SELECT *, {names} FROM read_parquet('{pattern}')")
 
     def errors(self) -> pa.Table:
@@ -233,6 +241,8 @@ def open_store(path: str | Path) -> Store:
     try:
         record = json.loads(fs.cat_file(f"{folder}/{SETTINGS}"))
         job = Job.from_dict(record)
+    except InputError as error:
+        raise InputError(f"{root!r} cannot be read: {error}") from None
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{root!r} is no store of `mmexplain run`: it has no {SETTINGS}") from None
     except (ValueError, TypeError, AttributeError) as error:

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 import pyarrow as pa
 import torch
 
-from mmexplain.errors import MMExplainError
 from mmexplain.explanation import Explanation
 from mmexplain.jobs.item import Item
 from mmexplain.jobs.manifest import Manifest
@@ -73,18 +72,19 @@ def stream(
         writing = stack.enter_context(ThreadPoolExecutor(1, "write", alone))
         # Left in this order: what is read ahead is dropped, what is computed is written.
         stack.callback(readers.shutdown, wait=False, cancel_futures=True)
-        current: int | None = None
+        left: dict[int, int] = {}
         for number, found in outcomes(worker, batches(), readers.submit, BATCHES_AHEAD, ready or worker.ready):
-            if current is not None and number != current:
-                pending.append(writing.submit(made.finish, current))
-            current = number
+            start, stop = worker.job.stretch(number)
+            left[number] = left.get(number, stop - start) - len(found)
             pending.append(writing.submit(made.add, found))
+            if not left[number]:
+                # At once: what is whole is not to wait for the next shard's first batch.
+                del left[number]
+                pending.append(writing.submit(made.finish, number))
             while len(pending) > BATCHES_AHEAD:
                 pending.popleft().result()
             if progress is not None:
                 progress(len(found))
-        if current is not None:
-            pending.append(writing.submit(made.finish, current))
         while pending:
             pending.popleft().result()
 
@@ -121,7 +121,9 @@ class _Tables:
                 if self._job.overlays:
                     write_overlays(self._shards, item, outcome)
                 self._rows.add(item, outcome)
-            except (MMExplainError, ValueError) as error:
+            except OSError:  # of the disk that is written to
+                raise
+            except Exception as error:  # of whatever kind: it becomes a row
                 self._rows.fail(item, error)
 
     def finish(self, number: int) -> None:

@@ -199,7 +199,9 @@ def test_batch_is_tried_written_down_and_used_again(arguments, tmp_path):
     assert job.batch in (1, 2, 4, 8, 16) and job.shard == 8 and job.map_shape == (4, 4)
     before = tables(store)
     (store / "rows" / "part-000001.parquet").unlink()
-    assert record(*arguments, "--out", store, "--resume", "--batch", 3)["done"] == 8
+    told = refusal(*arguments, "--out", store, "--resume", "--batch", 3)
+    assert f"begun with batch {job.batch}: leave out --batch 3" in told
+    assert record(*arguments, "--out", store, "--resume")["done"] == 8
     assert open_store(store).job.batch == job.batch
     assert tables(store)["part-000001.parquet"].equals(before["part-000001.parquet"])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -156,7 +158,11 @@ def _text(value: Any, role: str, where: str) -> str | None:
 
 
 def _several(value: Any, where: str) -> Iterator[str]:
-    """Answers, each once: of a list (VQA's own has objects with an ``answer``), or of a text divided by bars."""
+    """Answers, each once: of a list (VQA's own has objects with an ``answer``), also where it is written as JSON, or of
+    a text divided by bars."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError):
+            value = json.loads(value)
     if isinstance(value, str):
         value = value.split("|")
     values = value if isinstance(value, list | tuple) else [value]

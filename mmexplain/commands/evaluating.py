@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.options import device_option, examples, method_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.protocol_options import chosen
 from mmexplain.commands.stopping import Stopped
@@ -48,15 +48,7 @@ def _listed() -> str:
 @click.option(
     "--against", metavar="ID|PATH", help="For 'data-randomisation': the same model, trained on permuted labels."
 )
-@click.option(
-    "--method",
-    "methods",
-    metavar="NAME",
-    multiple=True,
-    default=("gradcam",),
-    show_default=True,
-    help="Repeatable; see 'mmexplain methods'.",
-)
+@method_option
 @click.option(
     "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
 )

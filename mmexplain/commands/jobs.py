@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmexplain.commands.options import device_option, examples, model_option
+from mmexplain.commands.options import device_option, examples, method_option, model_option, score_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.errors import InputError
@@ -42,15 +42,7 @@ GOES_ON = "the parts that are whole stay, and the same command with --resume goe
 @click.argument("source", metavar="INPUT")
 @click.option("--out", metavar="STORE", required=True, help="Folder or URL of the store, which is made.")
 @model_option
-@click.option(
-    "--method",
-    "methods",
-    metavar="NAME",
-    multiple=True,
-    default=("gradcam",),
-    show_default=True,
-    help="Repeatable; see 'mmexplain methods'.",
-)
+@method_option
 @click.option(
     "--layer",
     "layers",
@@ -71,9 +63,7 @@ GOES_ON = "the parts that are whole stay, and the same command with --resume goe
 @click.option("--beam", metavar="N", type=click.IntRange(min=1), help="Width of a captioner's search.")
 @click.option("--whole", is_flag=True, help="Explain captions as a whole too.")
 @click.option("--prompt", metavar="TEXT", help="What a captioner of transformers is asked.")
-@click.option(
-    "--score", type=click.Choice(["logit", "log-probability", "mean-log-probability"]), help="What is differentiated."
-)
+@score_option
 @click.option("--text", metavar="NAME", multiple=True, help="Explain the words that were read too. Repeatable.")
 @click.option("--question", metavar="TEXT", help="What is asked of photos that come without a question.")
 @click.option("--generate", is_flag=True, help="Leave out the captions that INPUT has, and let the model speak.")

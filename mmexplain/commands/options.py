@@ -49,6 +49,16 @@ device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )
 
+method_option = click.option(
+    "--method",
+    "methods",
+    metavar="NAME",
+    multiple=True,
+    default=("gradcam",),
+    show_default=True,
+    help="Repeatable; see 'mmexplain methods'.",
+)
+
 score_option = click.option(
     "--score",
     type=click.Choice(["logit", "log-probability", "mean-log-probability"]),

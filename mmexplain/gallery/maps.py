@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,8 +16,7 @@ from torch import Tensor
 from mmexplain.geometry import Geometry
 from mmexplain.jobs.places import telling
 from mmexplain.jobs.rows import geometry_of
-from mmexplain.jobs.schema import schema
-from mmexplain.jobs.store import Store, flattened
+from mmexplain.jobs.store import Store, flattened, stretches
 
 CELLS = 32
 """On each side of the grid."""
@@ -47,28 +44,18 @@ def read(
     chosen = ds.field("error").is_null()
     if inputs is not None:
         chosen &= ds.field("input").isin(sorted(inputs))
-    path = store.shards.path(shard)
-    with telling(path), store.shards.fs.open(path, "rb") as file:
-        table = pq.read_table(
-            file,
-            schema=schema(store.job.map_shape),
-            columns=None if columns is None else list(columns),
-            filters=chosen,
-        )
-    return flattened(table)
+    with telling(store.shards.path(shard)):
+        return flattened(store.shard(shard, columns, chosen))
 
 
 def by_input(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
     """The rows of each input, which lie together, as plain values; ``map`` as a flat float16 array."""
-    numbers = table.column("input").to_numpy()
-    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
     plain, maps = table.drop_columns(["map"]), table.column("map")
-    for start, stop in pairwise(edges):
+    for start, stop in stretches(table):
         rows = plain.slice(start, stop - start).to_pylist()
         for place, row in enumerate(rows, start):
             row["map"] = maps[place].values.to_numpy()
-        if rows:
-            yield rows
+        yield rows
 
 
 def laid(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import pickle
 import socket
 import sys
 from collections.abc import Generator, Iterator, Sequence
@@ -27,7 +26,7 @@ import torch
 from mmexplain.errors import DeviceError, InputError
 from mmexplain.jobs.explainer import Explainer
 from mmexplain.jobs.job import Job
-from mmexplain.jobs.parcels import read, write
+from mmexplain.jobs.parcels import fault_of, read, write
 from mmexplain.jobs.store import Store
 from mmexplain.jobs.stream import Progress
 
@@ -74,7 +73,7 @@ def run_ray(
         try:
             for row in results:
                 if row["fault"] is not None:
-                    raise pickle.loads(row["fault"])
+                    raise fault_of(row["fault"])
                 if progress is not None:
                     progress(row["inputs"])
         except ray.exceptions.RayTaskError:  # a bug of ours, to be seen with its traceback

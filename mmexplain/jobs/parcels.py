@@ -5,12 +5,13 @@ Nothing here imports torch: most processes of a cluster only read and write, and
 
 from __future__ import annotations
 
-import pickle
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 
+from mmexplain import errors
 from mmexplain.errors import InputError, MMExplainError
 from mmexplain.jobs.content import data, plain_path
 from mmexplain.jobs.item import Item
@@ -31,12 +32,12 @@ _SCHEMA = pa.schema(
         ("contents", pa.large_list(pa.large_binary())),
         ("refusals", pa.large_list(pa.string())),
         ("file", pa.large_binary()),
-        ("fault", pa.binary()),
+        ("fault", pa.string()),
     ]
 )
 
 
-def parcel(number: int, fault: Exception | None = None, **values: Any) -> pa.Table:
+def parcel(number: int, fault: MMExplainError | OSError | None = None, **values: Any) -> pa.Table:
     """A shard on its way: first its photos' bytes, or why they cannot be had; then the file of its rows; then nothing
     but how many inputs it has.
 
@@ -46,8 +47,20 @@ def parcel(number: int, fault: Exception | None = None, **values: Any) -> pa.Tab
             a page of text.
         values: of the other columns.
     """
-    kept = None if fault is None else pickle.dumps(fault.with_traceback(None))
-    return pa.Table.from_pylist([{"number": number, "fault": kept, **values}], _SCHEMA)
+    return pa.Table.from_pylist([{"number": number, "fault": fault and _sealed(fault), **values}], _SCHEMA)
+
+
+def _sealed(fault: Exception) -> str:
+    """An error as text: the name of its kind, and what it was made of."""
+    ours = [kind.__name__ for kind in type(fault).__mro__ if kind is OSError or kind.__module__ == errors.__name__]
+    return json.dumps([ours[0], fault.args], default=str)
+
+
+def fault_of(text: str) -> Exception:
+    """The error that :func:`parcel` was given."""
+    name, arguments = json.loads(text)
+    kind: type[Exception] = OSError if name == "OSError" else getattr(errors, name)
+    return kind(*arguments)
 
 
 def read(table: pa.Table, job: Job, manifest: Manifest) -> pa.Table:

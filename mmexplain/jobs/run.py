@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from mmexplain.jobs.item import Item
 from mmexplain.jobs.job import Job
 from mmexplain.jobs.local import run_local
 from mmexplain.jobs.manifest import Manifest, freeze
+from mmexplain.jobs.places import absolute
 from mmexplain.jobs.shards import opened
 from mmexplain.jobs.store import MANIFEST, SETTINGS, Store, open_store, save_settings
 from mmexplain.jobs.trial import Trial, try_batches
@@ -129,7 +129,7 @@ def run(
         if value is not None and value < 1:
             raise InputError(f"{name}={value}: give 1 or more")
     job = replace(job, methods=tuple(method.name for method in select(job.methods)))
-    reading: dict[str, Any] = {"images": images and _absolute(images), "generate": generate, "question": question}
+    reading: dict[str, Any] = {"images": images and absolute(images), "generate": generate, "question": question}
     tell = say or (lambda _: None)
     root = str(out)
     fs, folder = opened(root)
@@ -158,7 +158,7 @@ def run(
         else:
             tell("listing the inputs")
             store = _begun(
-                replace(job, source=_absolute(source), reading={**reading, "limit": limit}),
+                replace(job, source=absolute(source), reading={**reading, "limit": limit}),
                 worker,
                 islice(items(source, job.task, **reading), limit),
                 (root, fs, folder),
@@ -199,11 +199,12 @@ def run(
 def summary(store: Store) -> Summary:
     """What a store accounts for."""
     failed: dict[str, tuple[int, str, str]] = {}
-    told = store.dataset.to_batches(columns=["id", "error", "error_type"], filter=ds.field("error").is_valid())
+    dataset = store.dataset
+    told = dataset.to_batches(columns=["id", "error", "error_type"], filter=ds.field("error").is_valid())
     for row in chain.from_iterable(batch.to_pylist() for batch in told):
         count, name, text = failed.get(row["error_type"], (0, row["id"], row["error"]))
         failed[row["error_type"]] = (count + 1, name, text)
-    rows, size = store.dataset.count_rows(), store.shards.size()
+    rows, size = dataset.count_rows(), store.shards.size()
     return Summary(store.root, store.job.count, failed, rows, size, 0, 0.0)
 
 
@@ -275,7 +276,7 @@ def _require_empty(fs: fsspec.AbstractFileSystem, folder: str, root: str) -> Non
 
 
 def _require_same_inputs(job: Job, source: str, reading: Mapping[str, Any], root: str) -> None:
-    if job.source != _absolute(source):
+    if job.source != absolute(source):
         raise InputError(f"{root!r} holds the inputs of {job.source!r}, not of {source!r}: choose another --out")
     if differing := [name for name, value in reading.items() if job.reading.get(name) != value]:
         raise InputError(f"{root!r} was begun with another {' and '.join(differing)}: choose another --out")
@@ -286,11 +287,6 @@ def _require_same_settings(job: Job, store: Store, root: str) -> None:
         raise InputError(f"{root!r} was made with other settings ({', '.join(differing)}): choose another --out")
     if store.manifest.digest != store.job.manifest:
         raise InputError(f"{root}/{MANIFEST} is not the list of inputs that the run began with: choose another --out")
-
-
-def _absolute(source: str) -> str:
-    """A path as it reads from everywhere; a URL as it is."""
-    return source if "://" in source else os.path.abspath(source)
 
 
 @contextmanager

@@ -7,13 +7,13 @@ import io
 import os
 import re
 import uuid
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -24,6 +24,9 @@ ROWS = "rows"
 
 OPENED_AT_ONCE = 16
 """Shards that are looked at together: elsewhere each takes as long as the way there and back."""
+
+_VERIFIED = 256
+"""Rows that are read at a time to see whether a shard is damaged."""
 
 _NAME = re.compile(r"part-(\d{6,})\.parquet")
 
@@ -102,14 +105,24 @@ class Shards:
         """Where shard ``number`` stands."""
         return f"{self.root}/{ROWS}/part-{number:06d}.parquet"
 
+    @property
+    def arrow(self) -> Any:
+        """The file system as Arrow reads it best. Disks by its own: its threads may outlive a read, and one that asks
+        for Python's lock to close a file of Python's while the process ends aborts that process."""
+        return pa.fs.LocalFileSystem() if isinstance(self.fs, LocalFileSystem) else self.fs
+
+    def open(self, number: int) -> Any:
+        """A shard to be read by Arrow.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        path = self.path(number)
+        return pa.OSFile(path) if isinstance(self.fs, LocalFileSystem) else self.fs.open(path, "rb")
+
     def numbers(self) -> list[int]:
         """The shards that are there, increasing."""
-        folder = f"{self.root}/{ROWS}"
-        self.fs.invalidate_cache(folder)
-        if not self.fs.isdir(folder):
-            return []
-        names = [_NAME.fullmatch(path.rpartition("/")[2]) for path in self.fs.ls(folder, detail=False)]
-        return sorted(int(name[1]) for name in names if name)
+        return sorted(self._sizes())
 
     def whole(self, verify: bool = False) -> list[int]:
         """The shards that are there and can be read: a disk that lost power may hold less than it said.
@@ -118,40 +131,39 @@ class Shards:
             verify: read all of each file and compare its checksums, instead of its end alone.
         """
         numbers = self.numbers()
-        read = self._intact if verify else self._readable
         with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
-            return [number for number, fine in zip(numbers, pool.map(read, numbers), strict=True) if fine]
+            fine = pool.map(lambda number: self._readable(number, verify), numbers)
+            return [number for number, readable in zip(numbers, fine, strict=True) if readable]
 
     def size(self) -> int:
         """Of all shards, bytes."""
+        return sum(self._sizes().values())
+
+    def _sizes(self) -> dict[int, int]:
+        """Bytes of each shard that is there."""
         folder = f"{self.root}/{ROWS}"
         self.fs.invalidate_cache(folder)
         entries = self.fs.ls(folder, detail=True) if self.fs.isdir(folder) else []
-        return sum(int(entry["size"] or 0) for entry in entries if _NAME.fullmatch(entry["name"].rpartition("/")[2]))
+        named = [(_NAME.fullmatch(entry["name"].rpartition("/")[2]), entry["size"]) for entry in entries]
+        return {int(name[1]): int(size or 0) for name, size in named if name}
 
-    def _readable(self, number: int) -> bool:
+    def _readable(self, number: int, verify: bool) -> bool:
         try:
-            with self.fs.open(self.path(number), "rb") as file:
-                pq.ParquetFile(file)
+            with self.open(number) as file:
+                found = pq.ParquetFile(file, page_checksum_verification=verify)
+                # Piece by piece: a shard may hold 256 MiB of maps, and several are read at a time.
+                for _ in found.iter_batches(_VERIFIED) if verify else ():
+                    pass
         except (pa.ArrowException, OSError, ValueError):
             return False
         return True
 
-    def _intact(self, number: int) -> bool:
-        try:
-            with self.fs.open(self.path(number), "rb") as file:
-                pq.read_table(file, page_checksum_verification=True)
-        except (pa.ArrowException, OSError, ValueError):
-            return False
-        return True
-
-    def write(self, number: int, table: pa.Table, told: Mapping[str, Any] | None = None) -> int:
+    def write(self, number: int, table: pa.Table) -> int:
         """Write a shard in one step; an earlier one of that number is replaced.
 
         Args:
             number: of the shard.
             table: its rows.
-            told: what else to note in the file's metadata.
 
         Returns:
             Its size, bytes.
@@ -159,7 +171,7 @@ class Shards:
         Raises:
             OSError: the system refused.
         """
-        data = encoded(table, told)
+        data = encoded(table)
         put(self.fs, self.path(number), data)
         return len(data)
 
@@ -170,12 +182,9 @@ class Shards:
                 partial.unlink(missing_ok=True)
 
 
-def encoded(table: pa.Table, told: Mapping[str, Any] | None = None) -> bytes:
+def encoded(table: pa.Table) -> bytes:
     """A table as a Parquet file: names by dictionary, all of it compressed by zstd. Maps are left as they are: with
     their bytes split they would take less, but DuckDB cannot read 16-bit floats then."""
-    if told:
-        metadata = {str(name): str(value) for name, value in told.items()}
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
     buffer = io.BytesIO()
     # Maps, statistics and scores hardly repeat; texts do.
     by_dictionary = [

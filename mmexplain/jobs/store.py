@@ -91,7 +91,7 @@ class Store:
         wanted = schema(self.job.map_shape)
         if not paths:
             return ds.dataset(wanted.empty_table())
-        return ds.dataset(paths, schema=wanted, format="parquet", filesystem=self.shards.fs)
+        return ds.dataset(paths, schema=wanted, format="parquet", filesystem=self.shards.arrow)
 
     def table(self, columns: Sequence[str] | None = None, filter: Any = None) -> pa.Table:
         """Rows as an Arrow table.
@@ -161,25 +161,35 @@ class Store:
         """
         number = self._number(key)
         try:
-            return self._explanation(self._shard(number // self.job.shard, ds.field("input") == number))
+            return self._explanation(self.shard(number // self.job.shard, filters=ds.field("input") == number))
         except FileNotFoundError:
             raise InputError(f"input {key!r} of {self.root!r} has not been explained yet: resume the run") from None
 
     def __iter__(self) -> Iterator[Explanation]:
         """The Explanations of all inputs that were explained, in their order, a shard in memory at a time."""
         for number in self.shards.numbers():
-            table = self._shard(number)
-            inputs = table.column("input").to_numpy()
-            starts = [0, *(np.flatnonzero(inputs[1:] != inputs[:-1]) + 1).tolist(), len(table)]
-            for start, stop in pairwise(starts):
+            table = self.shard(number)
+            for start, stop in stretches(table):
                 rows = table.slice(start, stop - start)
                 if rows.column("error")[0].as_py() is None:
                     yield self._explanation(rows)
 
-    def _shard(self, number: int, filters: Any = None) -> pa.Table:
+    def shard(self, number: int, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+        """The rows of one file.
+
+        Args:
+            number: of the shard.
+            columns: names of those that are read; all where left out.
+            filters: an Arrow expression that the rows fulfil.
+
+        Raises:
+            FileNotFoundError: it has not been written yet.
+            InputError: it is damaged.
+        """
         path = self.shards.path(number)
-        with _telling(path), self.shards.fs.open(path, "rb") as file:
-            return pq.read_table(file, schema=schema(self.job.map_shape), filters=filters)
+        wanted = None if columns is None else list(columns)
+        with _telling(path), self.shards.open(number) as file:
+            return pq.read_table(file, schema=schema(self.job.map_shape), columns=wanted, filters=filters)
 
     def item(self, number: int) -> Item:
         """What the manifest says of an input."""
@@ -215,6 +225,13 @@ def _telling(place: str) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{place!r} is damaged ({' '.join(str(error).split())}): --resume makes it again") from None
+
+
+def stretches(table: pa.Table) -> Iterator[tuple[int, int]]:
+    """Where the rows of each input begin and end; they lie together."""
+    inputs = table.column("input").to_numpy()
+    if len(inputs):
+        yield from pairwise([0, *(np.flatnonzero(np.diff(inputs)) + 1).tolist(), len(inputs)])
 
 
 def flattened(table: pa.Table) -> pa.Table:

@@ -56,8 +56,6 @@ def test_videos_are_left_to_the_actor(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_is_gone_is_a_fault_and_goes_to_the_end(tmp_path: Path) -> None:
-    import pickle
-
     fs = LocalFileSystem()
     path = str(tmp_path / "inputs.parquet")
     freeze([Item(0, "0", "a.jpg")], path, fs)
@@ -65,7 +63,7 @@ def test_a_manifest_that_is_gone_is_a_fault_and_goes_to_the_end(tmp_path: Path) 
     os.unlink(path)
     found = parcels.read(pa.table({"number": [0]}), Job("classify", "any", shard=1, count=1), manifest)
     assert parcels.write(found, Shards(fs, str(tmp_path))) is found
-    fault = pickle.loads(found["fault"][0].as_py())
+    fault = parcels.fault_of(found["fault"][0].as_py())
     assert isinstance(fault, InputError) and "inputs.parquet" in str(fault)
 
 

@@ -8,9 +8,10 @@ from itertools import chain
 
 from mmexplain.errors import InputError, did_you_mean
 from mmexplain.jobs.inputs import coco, media, shards, tables
-from mmexplain.jobs.inputs.columns import TASKS, Entry, Wanted
+from mmexplain.jobs.inputs.columns import Entry, Wanted
 from mmexplain.jobs.inputs.unique import require_unique
 from mmexplain.jobs.item import Item
+from mmexplain.jobs.job import OPTIONS
 from mmexplain.jobs.places import absolute, is_folder, is_url, suffix_of
 from mmexplain.paths import check_path
 
@@ -46,8 +47,8 @@ def items(
         InputError: the source cannot be read, holds nothing for the task, lacks what the task needs in every row, or
             has an id twice. A row alone that lacks something gives an item without it.
     """
-    if task not in TASKS:
-        raise InputError(f"there is no task {task!r}: it is one of {', '.join(TASKS)}{did_you_mean(task, TASKS)}")
+    if task not in OPTIONS:
+        raise InputError(f"there is no task {task!r}: it is one of {', '.join(OPTIONS)}{did_you_mean(task, OPTIONS)}")
     if not source.strip():
         raise InputError(f"no inputs were given: the source is {source!r}")
     if question is not None and (task != "vqa" or not question.strip()):

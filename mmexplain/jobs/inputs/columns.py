@@ -23,8 +23,6 @@ _NAMES = {
     "id": ("id",),
 }
 
-TASKS = ("caption", "vqa", "classify", "action")
-
 
 class Entry(NamedTuple):
     """An :class:`~mmexplain.jobs.item.Item` that has no number yet."""

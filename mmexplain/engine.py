@@ -91,7 +91,7 @@ def run(
     if not names:
         raise LayerError("layers=[] names no layer; name at least one")
     require_ordinary(problem.model)
-    with undisturbed(problem.model, device):
+    with undisturbed(problem.model, device, fast=not create_graph and rule is None):
         inputs = {name: ordinary(value) for name, value in problem.inputs.items()}
         context = {name: ordinary(value) for name, value in problem.context.items()}
         forward = Forward(problem, inputs, context, names, create_graph, rule, optional)

@@ -152,20 +152,24 @@ class Pass:
 
     def _joined(self, choice: Choice, parts: list[Part]) -> Result:
         scores = torch.cat([part.scores for part in parts], 1)
-        if not _finite(scores):
-            raise ModelError(f"the model's score is not finite (NaN or Inf){self._first_bad_layer()}")
         reduced = {
             layer: {name: torch.cat([part.reduced[layer][name] for part in parts], 1) for name in named}
             for layer, named in parts[0].reduced.items()
         }
-        for layer, named in reduced.items():
-            if not all(_finite(value) for value in named.values()):
-                raise ModelError(
-                    f"the scores are finite but their gradients at layer {layer!r} are not (NaN or Inf): the model "
-                    "overflows in half precision, or differentiates a square root or logarithm at zero"
-                )
+        if not _finite(scores, *(value for named in reduced.values() for value in named.values())):
+            self._tell(scores, reduced)
         observed = {name: torch.cat([part.observed[name] for part in parts], 1) for name in parts[0].observed}
         return Result(choice, scores, reduced, observed)
+
+    def _tell(self, scores: Tensor, reduced: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Raise a ModelError that says what is not finite."""
+        if not _finite(scores):
+            raise ModelError(f"the model's score is not finite (NaN or Inf){self._first_bad_layer()}")
+        layer = next(layer for layer, named in reduced.items() if not _finite(*named.values()))
+        raise ModelError(
+            f"the scores are finite but their gradients at layer {layer!r} are not (NaN or Inf): the model "
+            "overflows in half precision, or differentiates a square root or logarithm at zero"
+        )
 
     def _first_bad_layer(self) -> str:
         """``"; first in layer 'x'"``, from one diagnostic pass."""
@@ -219,5 +223,7 @@ def in_chunks(total: int, size: int, run: Callable[[slice], T]) -> list[T]:
     return parts
 
 
-def _finite(value: Tensor) -> bool:
-    return bool(torch.isfinite(value).all())
+def _finite(*values: Tensor) -> bool:
+    """Whether all are, by one look: each look at a GPU waits for all that was asked of it before."""
+    device = values[0].device
+    return bool(torch.stack([torch.isfinite(value).all().to(device, non_blocking=True) for value in values]).all())

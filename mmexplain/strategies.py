@@ -21,6 +21,7 @@ from mmexplain.problem import PooledVJP, Rows
 from mmexplain.reader import Reader
 from mmexplain.taps import map_tensors
 from mmexplain.targets import Target
+from mmexplain.transfer import sent
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,8 @@ def pooled(forward: Forward, features: Tensor, begun: Any = None) -> tuple[Calla
             # Whatever operators and outputs raise that do not fit; a genuine error comes again.
             raise NotPooledError(str(error)) from error
         with torch.no_grad():
-            sums = vjp.pull_back(vectors)[torch.arange(len(rows), device=vectors.device)[:, None], _first_of(rows)]
+            own = torch.arange(len(rows), device=vectors.device)[:, None]
+            sums = vjp.pull_back(vectors)[own, sent(_first_of(rows), vectors.device)]
         means = (sums / math.prod(features.shape[2:])).reshape(*sums.shape, *(1 for _ in features.shape[2:]))
         activations = {layer: forward.recorder.captured[layer]}
         return Chunk(activations, {layer: means}, scores.view(*sums.shape[:2]), output, singles)
@@ -129,8 +131,8 @@ def _on_copies(forward: Forward, vjp: PooledVJP, rows: Rows, singles: Rows) -> t
 
     output = map_tensors(vjp.output, repeated)
     scores = forward.score(output, singles)
-    once = torch.tensor([[k == first for k, first in enumerate(row)] for row in _first_of(rows)])
-    found, *rest = gradient(scores, once.view(-1, 1).to(scores), [*starts, *others], create_graph=False)
+    once = sent([[float(k == first)] for row in _first_of(rows) for k, first in enumerate(row)], scores.device)
+    found, *rest = gradient(scores, once.to(scores), [*starts, *others], create_graph=False)
     if len(starts) != 1 or found is None or any(grad is not None for grad in rest):
         raise ValueError("the scores depend on more of the output than its hidden states")
     return output, scores, found.unflatten(0, (forward.batch, count))

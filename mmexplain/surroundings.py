@@ -12,16 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import ModelError
+from mmexplain.fast_layers import fast_layers
+from mmexplain.switches import Switch, cudnn, onednn
 
 
 @contextmanager
-def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+def undisturbed(model: nn.Module, device: torch.device, *, fast: bool = False) -> Iterator[None]:
     """Run something with ``model`` in eval mode, whatever the caller's surroundings; put everything back after.
 
     Train/eval flags, the RNG states and the gradient mode are restored, after an exception too; no parameter is
     touched, because gradients are asked for by name and never accumulated. Works within ``torch.no_grad()`` and
     ``torch.inference_mode()``; the caller's autocast stays on for the model. cuDNN, whose recurrent kernels refuse a
     backward pass in eval mode, is off inside recurrent modules only.
+
+    Args:
+        model: what runs.
+        device: where.
+        fast: on a CPU run large layers by :func:`~mmexplain.fast_layers.fast_layers`, whose weights have no gradients.
     """
     devices = [device] if device.type == "cuda" else []
     with ExitStack() as stack:
@@ -31,10 +38,12 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         if device.type == "cuda":
             stack.enter_context(_recurrent_modules_without_cudnn(model))
+        elif device.type == "cpu" and fast:
+            stack.enter_context(fast_layers(model))
         elif device.type == "cpu":
             # oneDNN's recurrent backward pass works out the weights' gradients, which nobody asks for, and vmap does
             # not know it: PyTorch's own cells take 10-20 % less time for 12 words (benchmarks/words.py).
-            stack.enter_context(_recurrent_modules_without(_onednn, model))
+            stack.enter_context(_recurrent_modules_without(onednn, model))
         yield
 
 
@@ -98,40 +107,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                         module.training = True
 
 
-class _Switch:
-    """A backend's ``enabled`` is one flag for all threads: the first to need it off remembers what it was, the last
-    sets it back."""
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._before = True
-
-    def off(self) -> None:
-        with self._lock:
-            if not self._holders:
-                self._before = self._backend.enabled
-            self._holders += 1
-            self._backend.enabled = False
-
-    def back(self) -> None:
-        with self._lock:
-            self._holders -= 1
-            if not self._holders:
-                self._backend.enabled = self._before
-
-
-_cudnn = _Switch(torch.backends.cudnn)
-_onednn = _Switch(torch.backends.mkldnn)
-
-
 def _recurrent_modules_without_cudnn(model: nn.Module) -> AbstractContextManager[None]:
-    return _recurrent_modules_without(_cudnn, model)
+    return _recurrent_modules_without(cudnn, model)
 
 
 @contextmanager
-def _recurrent_modules_without(backend: _Switch, model: nn.Module) -> Iterator[None]:
+def _recurrent_modules_without(backend: Switch, model: nn.Module) -> Iterator[None]:
     thread = threading.get_ident()
     inside: list[nn.Module] = []
 

@@ -19,6 +19,7 @@ from mmexplain.preprocess import PhotoPreprocess
 from mmexplain.problem import PooledVJP
 from mmexplain.reader import Reader, ReaderOf
 from mmexplain.targets import Target
+from mmexplain.transfer import sent
 
 Rows = Sequence[Sequence[Target]]
 
@@ -99,8 +100,8 @@ def photos_of(images: Any) -> list[Photo]:
 def probabilities_of(scores: Tensor, targets: Sequence[Sequence[Target]]) -> Tensor:
     """Probabilities ``[R, K]`` of log-probabilities; of contrasts, which are differences of two, that of the first if
     it is one of the two."""
-    contrasts = torch.tensor([[target.versus is not None for target in row] for row in targets])
-    return torch.where(contrasts.to(scores.device), scores.sigmoid(), scores.exp())
+    contrasts = sent([[target.versus is not None for target in row] for row in targets], scores.device)
+    return torch.where(contrasts, scores.sigmoid(), scores.exp())
 
 
 def contrasted(targets: Rows, scored: Callable[[Rows], Tensor]) -> Tensor:
@@ -114,7 +115,7 @@ def contrasted(targets: Rows, scored: Callable[[Rows], Tensor]) -> Tensor:
     weights = [[0.0 if target.versus is None else target.weight for target in row] for row in targets]
     if not any(map(any, weights)):
         return own
-    share = torch.tensor(weights, device=own.device, dtype=own.dtype)
+    share = sent(weights, own.device, own.dtype)
     others = scored([[target.versus or target for target in row] for row in targets])
     # What cannot be said has a score of minus infinity, of which nothing can be taken away.
     return torch.where(share > 0, own - share * others, own)

@@ -14,6 +14,7 @@ from mmexplain.errors import InputError, TargetError
 from mmexplain.targets import Kind, Target
 from mmexplain.tasks.base import Task, contrasted, evenly, probabilities_of
 from mmexplain.tasks.labels import Labels
+from mmexplain.transfer import sent
 
 Link = Literal["softmax", "sigmoid", "none"]
 Name = str | int | Target
@@ -94,7 +95,7 @@ class OutcomeTask(Task):
     def _scored(self, columns: Tensor, targets: Sequence[Sequence[Target]]) -> Tensor:
         def scored(rows: Sequence[Sequence[Target]]) -> Tensor:
             numbers = [[self._number(target, columns) for target in row] for row in rows]
-            return columns.gather(1, torch.tensor(numbers, device=columns.device))
+            return columns.gather(1, sent(numbers, columns.device))
 
         return contrasted(targets, scored)
 

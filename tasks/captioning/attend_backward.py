@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .backward import Schedule, Slopes, product, through_cell, walk
+from mmexplain.products import product
+from mmexplain.recurrent import Schedule, Slopes, through_cell, walk
 
 if TYPE_CHECKING:
     from .show_attend_tell import Forced, ShowAttendTell

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain.problem import PooledVJP
+from mmexplain.products import product
+from mmexplain.recurrent import Schedule, Slopes, through_cell, walk
 
-from .backward import Schedule, Slopes, product, through_cell, walk
 from .captioner import DecoderOutput
 from .encoder import GridEncoder
 from .search import Trace

@@ -22,6 +22,7 @@ from mmexplain.tasks.captioning.captioner import DecoderOutput
 from mmexplain.tasks.captioning.checkpoint import sha256
 from mmexplain.tasks.captioning.phrases import Phrasing
 from mmexplain.tasks.captioning.search import Trace, alternatives, beam_search
+from mmexplain.transfer import sent
 
 MAX_LENGTH = 20
 """Words at which a search gives up waiting for the end of a caption."""
@@ -156,7 +157,7 @@ class Captioning(PhotoTask):
 
     def logits(self, output: DecoderOutput, targets: Sequence[Sequence[Target]]) -> Tensor:
         """Logits over the vocabulary ``[R, K, V]`` at each target's (first) word."""
-        places = torch.tensor([[target.index or 0 for target in row] for row in targets], device=output.hidden.device)
+        places = sent([[target.index or 0 for target in row] for row in targets], output.hidden.device)
         rows = torch.arange(len(targets), device=places.device)[:, None]
         logits: Tensor = self.captioner.project(output.hidden[rows, places])
         return logits.float()
@@ -187,12 +188,12 @@ class Captioning(PhotoTask):
             for k, target in enumerate(row)
             for offset, token in enumerate(target.ids)
         ]
-        rows, places, tokens, slots, whole = torch.tensor(steps, device=output.hidden.device).unbind(1)
+        rows, places, tokens, slots, whole = sent(steps, output.hidden.device).unbind(1)
         known = [logits for scored, logits in output.projected if scored is targets]
         logits = known[0] if known else self.captioner.project(output.hidden[rows, places]).float()
         output.projected[:] = [(targets, logits)]
         each = logits.gather(1, tokens[:, None])[:, 0]
-        if normalize or bool(whole.any()):
+        if normalize or any(step[-1] for step in steps):
             normalizer = logits.logsumexp(-1)
             each = each - (normalizer if normalize else torch.where(whole.bool(), normalizer, 0.0))
         total = torch.zeros(len(targets) * count, device=each.device, dtype=each.dtype)
@@ -268,4 +269,4 @@ class Captioning(PhotoTask):
         last = max(target.span[1] for row in rows for target in row if target.span)
         end = self.captioner.vocabulary.end
         padded = [[*tokens, *[end] * (last - len(tokens))][:last] for tokens in spoken]
-        return torch.tensor(padded, device=self.device)
+        return sent(padded, self.device)

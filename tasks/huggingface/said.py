@@ -12,6 +12,7 @@ from torch import Tensor
 from mmexplain.errors import InputError
 from mmexplain.targets import Target
 from mmexplain.tasks.base import contrasted
+from mmexplain.transfer import sent
 
 ScoreName = Literal["log-probability", "mean-log-probability", "logit"]
 SCORES: tuple[ScoreName, ...] = ("log-probability", "mean-log-probability", "logit")
@@ -91,7 +92,7 @@ def token_scores(
         for number, place in enumerate(targets)
         for offset, token in enumerate(place.ids)
     ]
-    rows, texts, times, tokens, slots = torch.tensor(steps, device=said.hidden.device).unbind(1)
+    rows, texts, times, tokens, slots = sent(steps, said.hidden.device).unbind(1)
     # Targets share steps (each word, and the whole caption): a step is projected once.
     flat = (rows * said.hidden.shape[1] + texts) * said.hidden.shape[2] + times
     unique, inverse = flat.unique(return_inverse=True)

@@ -16,8 +16,8 @@ from torch import Tensor
 from mmexplain.evaluate.captions import CaptionedPhotos, Given
 from mmexplain.preprocess import Preprocess
 from mmexplain.problem import PooledVJP
+from mmexplain.recurrent import Schedule
 from mmexplain.tasks.captioning import Captioning, DecoderOutput, ShowAndTell, ShowAttendTell
-from mmexplain.tasks.captioning.backward import Schedule
 from mmexplain.tasks.captioning.vocabulary import SPECIAL, Vocabulary
 from mmexplain.tasks.registry import load
 

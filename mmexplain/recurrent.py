@@ -1,4 +1,4 @@
-"""The way back through a recurrent decoder for the gradients of many words at once, each from where it starts.
+"""The way back through recurrent layers for the gradients of many words at once, each from where it starts.
 
 A word's score depends on the steps up to its own only, and captions differ in length. Going back from the last step,
 gradients join one by one: half the work of pulling every word's gradient through all steps, and none for padding.
@@ -149,23 +149,6 @@ def through_cell(slopes: Tensor, dh: Tensor, dc: Tensor) -> Tensor:
     torch.mul(dh.unsqueeze(2), of_output, out=dgates[:, :, 3:])
     dc.mul_(kept.squeeze(2))
     return dgates.flatten(2)
-
-
-def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``torch.nn.functional.linear`` for the large products: on x86 processors that are not Intel's, MKL, which PyTorch
-    multiplies by, keeps to older instructions, and oneDNN, which it convolves by, takes half the time.
-
-    Args:
-        rows: ``[..., D]``.
-        weight: ``[E, D]``, contiguous.
-        bias: ``[E]``.
-    """
-    by_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    plain = rows.device.type != "cpu" or rows.dtype != torch.float32 or not torch.backends.mkldnn.enabled
-    if by_onednn is None or plain or not torch.backends.mkldnn.is_available():
-        return torch.nn.functional.linear(rows, weight, bias)
-    found: Tensor = by_onednn(rows, weight, bias, "none", [], "")
-    return found
 
 
 def walk(schedule: Schedule, dh: Tensor, dc: Tensor) -> Iterator[tuple[Stage, Tensor, Tensor]]:

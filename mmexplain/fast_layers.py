@@ -1,0 +1,128 @@
+"""Linear and recurrent layers of the user's model, run and differentiated on a CPU by what is fast there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmexplain.lstm import LSTM
+from mmexplain.products import Linear, product
+from mmexplain.switches import onednn, switched_off
+
+LARGE = 2**16
+"""Weights of a linear layer from which on another library is worth asking."""
+
+_RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+
+
+@contextmanager
+def fast_layers(model: nn.Module) -> Iterator[None]:
+    """Within it large linear layers and LSTMs of ``model`` give what they always give, to rounding, sooner, and pull
+    gradients back to their inputs, many at once under vmap; their weights get none.
+
+    Linear layers multiply by :func:`~mmexplain.products.product`. LSTMs of one layer and one direction go back by
+    :class:`~mmexplain.lstm.LSTM`. Other recurrent layers go without oneDNN where a graph is made: its way back works
+    out the weights' gradients, and vmap does not know it. Only the thread that entered is concerned, and not within
+    other modes that exchange functions.
+    """
+    thread = threading.get_ident()
+    inside: list[tuple[nn.Module, Any]] = []
+
+    def enter(module: nn.Module, _: object) -> None:
+        # Who follows every function has to see those that the layer calls.
+        if threading.get_ident() == thread and not torch._C._len_torch_function_stack():
+            mode: Any = _Exchange()
+            mode.__enter__()
+            inside.append((module, mode))
+
+    def leave(module: nn.Module, *_: object) -> None:
+        if threading.get_ident() == thread and inside and inside[-1][0] is module:
+            inside.pop()[1].__exit__(None, None, None)
+
+    handles = []
+    for module in model.modules():
+        if isinstance(module, _RECURRENT) or (type(module) is nn.Linear and module.weight.numel() >= LARGE):
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(leave, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Exchange(TorchFunctionMode):
+    """Within one layer: exchanges the function that it calls."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        exchanged = _EXCHANGED.get(function)
+        found = exchanged(*args) if exchanged and not kwargs and not _within_transforms() else None
+        return function(*args, **(kwargs or {})) if found is None else found
+
+
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    if not _plain(rows, weight, bias) or rows.dtype != torch.float32 or weight.ndim != 2 or not weight.is_contiguous():
+        return None
+    if not torch.is_grad_enabled():
+        return product(rows, weight, bias)
+    # Of rows that nothing is asked for, the weights' graph is all that there is.
+    return Linear.apply(rows, weight, bias) if rows.requires_grad else None
+
+
+def _lstm(steps: Tensor, states: Any, weights: Any, *settings: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return None
+    plain = isinstance(states, (tuple, list)) and _plain(steps, *weights) and steps.requires_grad
+    one_layer = isinstance(weights, (tuple, list)) and len(settings) == 6 and settings[1] == 1 and not settings[4]
+    if not plain or not one_layer or states[0].shape[-1] * 4 != len(weights[0]):
+        return _without_onednn(torch.lstm)(steps, states, weights, *settings)
+    batch_first = settings[5]
+    rows = steps if batch_first else steps.transpose(0, 1)
+    found, cell = LSTM.apply(rows, states[0][0], states[1][0], *weights)
+    last = found[:, -1][None]
+    return found if batch_first else found.transpose(0, 1), last, cell[None]
+
+
+def _without_onednn(function: Any) -> Any:
+    def run(*args: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return None
+        with switched_off(onednn):
+            return function(*args)
+
+    return run
+
+
+def _plain(value: Tensor, *weights: Tensor | None) -> bool:
+    """Whether they are ordinary tensors, and the weights are made by nothing that gradients are asked for."""
+    kinds = (Tensor, nn.Parameter)
+    if type(value) not in kinds or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(
+        weight is None
+        or (type(weight) in kinds and weight.dtype == value.dtype and (weight.is_leaf or not weight.requires_grad))
+        for weight in weights
+    )
+
+
+def _within_transforms() -> bool:
+    """Whether torch.func differentiates or vectorises around here: it does not know functions of one's own."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+_EXCHANGED = {
+    torch._C._nn.linear: _linear,
+    torch.lstm: _lstm,
+    torch.gru: _without_onednn(torch.gru),
+    torch.rnn_tanh: _without_onednn(torch.rnn_tanh),
+    torch.rnn_relu: _without_onednn(torch.rnn_relu),
+}
+"""Function → what runs in its place, or gives None where the function itself is to run."""

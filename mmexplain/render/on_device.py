@@ -13,57 +13,70 @@ from mmexplain.explanation import Explanation, MapKey
 from mmexplain.render.colors import DIVERGING, LEVELS, SEQUENTIAL, rgba_table
 from mmexplain.render.heat import Kind, colormap_of, kind_of, limits, limits_of_pixels, scaled, unit_maps
 
+ALPHA = 0.65
+"""Opacity of the strongest value: colour enough to find it, photo enough to see what is there."""
+
 VEIL, LINES = (52, 54, 58, 150), (150, 153, 158, 165)
 """RGBA over what the model never saw: a grey veil, and diagonal lines on it."""
 
 
-def overlays(
-    explanation: Explanation,
-    key: MapKey,
-    photo: Tensor,
-    which: slice = slice(None),  # noqa: B008 - it cannot be changed
-    *,
-    colormap: str | None = None,
-    alpha: float,
-    signed: bool | None = None,
-) -> Tensor:
-    """The photo with the map of each of K targets over it, as :func:`mmexplain.render.overlay` shows it.
+class Canvas:
+    """A photo made ready for maps to be laid over it.
 
     Args:
-        explanation: of a photo; where the maps are taken from.
-        key: which maps.
-        photo: ``[h, w, 3]`` uint8, what they are laid over, on any device.
-        which: targets, by their numbers.
-        colormap: as for ``overlay``.
-        alpha: opacity of the strongest value, 0 to 1.
-        signed: as for ``overlay``.
-
-    Returns:
-        ``[K, 3, h, w]`` uint8 on the device of the maps, in memory with its colours last.
-
-    Raises:
-        InputError: an unknown colour map, or an opacity outside 0 to 1.
+        explanation: of a photo; where the maps will be taken from.
+        key: which of them.
+        photo: ``[h, w, 3]`` uint8, on any device.
     """
-    kind = kind_of(explanation, key, signed)
-    size, geometry = (photo.shape[0], photo.shape[1]), explanation.geometry
-    values, _ = unit_maps(explanation, key, which, kind)
-    photo = photo.to(values.device, non_blocking=True)
-    rows, columns = geometry.seen_part(size)
-    laid = geometry.to_seen(values, size)
-    if kind == "pixels":
-        limit = limits_of_pixels(laid.abs().flatten(1)).view(-1, 1, 1, 1)
-        painted = opaque(scaled(kind, laid, limit))
+
+    def __init__(self, explanation: Explanation, key: MapKey, photo: Tensor) -> None:
+        self._explanation, self._key = explanation, key
+        self.size = (photo.shape[0], photo.shape[1])
+        photo = photo.to(explanation.maps[key].device, non_blocking=True)
+        self._seen = explanation.geometry.seen_part(self.size)
+        self._under = under(photo[self._seen])
+        self._around = None if self._under.shape == photo.shape else veiled(photo)
+
+    def overlays(
+        self,
+        which: slice = slice(None),  # noqa: B008 - it cannot be changed
+        *,
+        colormap: str | None = None,
+        alpha: float = ALPHA,
+        signed: bool | None = None,
+    ) -> Tensor:
+        """The photo with the map of each of K targets over it, as :func:`mmexplain.render.overlay` shows it.
+
+        Args:
+            which: targets, by their numbers.
+            colormap: as for ``overlay``.
+            alpha: opacity of the strongest value, 0 to 1.
+            signed: as for ``overlay``.
+
+        Returns:
+            ``[K, 3, h, w]`` uint8 on the device of the maps, in memory with its colours last.
+
+        Raises:
+            InputError: an unknown colour map, or an opacity outside 0 to 1.
+        """
         require_opacity(alpha)
-    else:
-        low, high = geometry.range_in_photo(values, size) or (values.new_zeros(len(values)),) * 2
-        limit = limits(kind, low.double(), high.double()).view(-1, 1, 1)
-        name = colormap or colormap_of(key, kind) or default_colormap(kind)
-        painted = over(photo[rows, columns], levels(kind, scaled(kind, laid, limit)), name, kind, alpha)
-    if laid.shape[-2:] == size:
-        return painted
-    pictures = veiled(photo).repeat(len(values), 1, 1, 1)
-    pictures[:, rows, columns] = painted.movedim(1, -1)
-    return pictures.movedim(-1, 1)
+        geometry, key = self._explanation.geometry, self._key
+        kind = kind_of(self._explanation, key, signed)
+        values, _ = unit_maps(self._explanation, key, which, kind)
+        laid = geometry.to_seen(values, self.size)
+        if kind == "pixels":
+            limit = limits_of_pixels(laid.abs().flatten(1)).view(-1, 1, 1, 1)
+            painted = opaque(scaled(kind, laid, limit))
+        else:
+            low, high = geometry.range_in_photo(values, self.size) or (values.new_zeros(len(values)),) * 2
+            limit = limits(kind, low.double(), high.double()).view(-1, 1, 1)
+            name = colormap or colormap_of(key, kind) or default_colormap(kind)
+            painted = over(self._under, levels(kind, scaled(kind, laid, limit)), name, kind, alpha)
+        if self._around is None:
+            return painted
+        pictures = self._around.repeat(len(values), 1, 1, 1)
+        pictures[:, self._seen[0], self._seen[1]] = painted.movedim(1, -1)
+        return pictures.movedim(-1, 1)
 
 
 def default_colormap(kind: Kind) -> str:
@@ -84,15 +97,19 @@ def opaque(values: Tensor) -> Tensor:
     return colours.expand(*colours.shape[:-1], 3).contiguous().movedim(-1, 1)
 
 
+def under(photo: Tensor) -> Tensor:
+    """A photo ``[h, w, 3]`` uint8 as :func:`over` needs it, int32."""
+    return photo.int() + torch.arange(3, dtype=torch.int32, device=photo.device) * (LEVELS * 256)
+
+
 def over(photo: Tensor, levels: Tensor, colormap: str, kind: Kind, alpha: float) -> Tensor:
-    """Colours of :func:`levels` ``[K, h, w]``, as opaque as they are, over a photo ``[h, w, 3]`` uint8 of the same
-    device: ``[K, 3, h, w]`` uint8, in memory with its colours last."""
-    require_opacity(alpha)
+    """Colours of :func:`levels` ``[K, h, w]``, as opaque as they are, over what :func:`under` made of a photo, on the
+    same device: ``[K, 3, h, w]`` uint8, in memory with its colours last.
+
+    What a pixel becomes is read from a table of all levels by all values of a photo, one table for each colour.
+    """
     mixed = _mixed(colormap, kind == "signed", alpha, photo.device)
-    # What a pixel becomes is read from a table of all levels by all values of a photo, one table for each colour.
-    offsets = torch.arange(3, dtype=torch.int32, device=photo.device) * (LEVELS * 256)
-    under = photo.int() + offsets
-    places = levels.int()[..., None] * 256 + under
+    places = levels.int()[..., None] * 256 + photo
     return mixed.index_select(0, places.flatten()).view(places.shape).movedim(-1, 1)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,21 +15,19 @@ from mmexplain.render.colors import rgba_table
 from mmexplain.render.footage import Footage, kept_numbers, kept_picture, resized
 from mmexplain.render.heat import Heat, heat, picture_size
 from mmexplain.render.on_device import (
+    ALPHA,
     LINES,
     VEIL,
+    Canvas,
     default_colormap,
     hatching,
     opaque,
     over,
-    overlays,
     require_opacity,
+    under,
     veiled,
 )
 from mmexplain.targets import Target
-
-ALPHA = 0.65
-"""Opacity of the strongest value: colour enough to find it, photo enough to see what is there."""
-
 
 def overlay(
     explanation: Explanation,
@@ -73,8 +69,8 @@ def overlay(
     if explanation.geometry.frames is None and frame is None:
         key, number = explanation.key(layer, method), explanation.find(target)
         photo = photo_pixels(explanation, size)
-        options: dict[str, Any] = {"colormap": colormap, "alpha": alpha, "signed": signed}
-        (picture,) = overlays(explanation, key, photo, slice(number, number + 1), **options)
+        drawing = Canvas(explanation, key, photo)
+        (picture,) = drawing.overlays(slice(number, number + 1), colormap=colormap, alpha=alpha, signed=signed)
         return Image.fromarray(picture.movedim(0, -1).cpu().numpy())
     frame = _frame(explanation, target, layer, method, frame)
     shown = heat(explanation, target, layer, method, size=size, signed=signed, frame=frame)
@@ -104,15 +100,15 @@ def heatmap_rgba(
 
 def blend(photo: Image.Image, shown: Heat, *, colormap: str | None = None, alpha: float = ALPHA) -> Image.Image:
     """``photo`` with a painted map of the same size over it, and hatching where unseen; RGB."""
-    under = torch.from_numpy(np.array(photo.convert("RGB")))
+    pixels = torch.from_numpy(np.array(photo.convert("RGB")))
     require_opacity(alpha)
     if shown.kind == "pixels":
         (together,) = opaque(torch.from_numpy(shown.values).movedim(-1, 0)[None])
     else:
-        (together,) = over(under, _levels(shown)[None], _colormap(shown, colormap), shown.kind, alpha)
+        (together,) = over(under(pixels), _levels(shown)[None], _colormap(shown, colormap), shown.kind, alpha)
     together = together.movedim(0, -1)
     if not shown.seen.all():
-        together = together.where(torch.from_numpy(shown.seen)[..., None], veiled(under))
+        together = together.where(torch.from_numpy(shown.seen)[..., None], veiled(pixels))
     return Image.fromarray(together.numpy())
 
 

@@ -151,10 +151,10 @@ def unit_maps(explanation: Explanation, key: MapKey, which: slice, kind: Kind) -
     They are scaled before they are resampled: values near the smallest floats would drown on the way.
 
     Returns:
-        ``[K, *S]``, for "pixels" ``[K, C, *S]``, and how many values of each were not finite: ``[K]``. On the device of
-        the maps, which is not waited for.
+        ``[K, *S]``, for "pixels" ``[K, C, *S]``, and how many values of each were not finite: ``[K]``. On the device
+        :func:`drawn_on`, which is not waited for.
     """
-    raw = explanation.maps[key][which].detach()
+    raw = explanation.maps[key][which].detach().to(drawn_on(explanation.maps[key]))
     values = (strongest_colour(raw) if key.method in explanation.pixel_methods and kind != "pixels" else raw).double()
     finite = values.isfinite()
     values = values.where(finite, 0.0)
@@ -166,6 +166,11 @@ def unit_maps(explanation: Explanation, key: MapKey, which: slice, kind: Kind) -
         values = values.clamp(-limit, limit)
     largest = values.abs().flatten(1).amax(1).view(each)
     return (values / largest.where(largest > 0, 1.0)).float(), (~finite).flatten(1).sum(1)
+
+
+def drawn_on(maps: Tensor) -> torch.device:
+    """Where maps are drawn: where they are, but for Apple's GPUs, which have no float64."""
+    return torch.device("cpu") if maps.device.type == "mps" else maps.device
 
 
 def quantile(values: Tensor, share: float) -> Tensor:

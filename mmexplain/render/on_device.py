@@ -11,7 +11,7 @@ from torch import Tensor
 from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.render.colors import DIVERGING, LEVELS, SEQUENTIAL, rgba_table
-from mmexplain.render.heat import Kind, colormap_of, kind_of, limits, limits_of_pixels, scaled, unit_maps
+from mmexplain.render.heat import Kind, colormap_of, drawn_on, kind_of, limits, limits_of_pixels, scaled, unit_maps
 
 ALPHA = 0.65
 """Opacity of the strongest value: colour enough to find it, photo enough to see what is there."""
@@ -32,7 +32,7 @@ class Canvas:
     def __init__(self, explanation: Explanation, key: MapKey, photo: Tensor) -> None:
         self._explanation, self._key = explanation, key
         self.size = (photo.shape[0], photo.shape[1])
-        photo = photo.to(explanation.maps[key].device, non_blocking=True)
+        photo = photo.to(drawn_on(explanation.maps[key]), non_blocking=True)
         self._seen = explanation.geometry.seen_part(self.size)
         self._under = under(photo[self._seen])
         self._around = None if self._under.shape == photo.shape else veiled(photo)
@@ -54,7 +54,8 @@ class Canvas:
             signed: as for ``overlay``.
 
         Returns:
-            ``[K, 3, h, w]`` uint8 on the device of the maps, in memory with its colours last.
+            ``[K, 3, h, w]`` uint8 where the maps are drawn (:func:`~mmexplain.render.heat.drawn_on`), in memory with its
+            colours last.
 
         Raises:
             InputError: an unknown colour map, or an opacity outside 0 to 1.

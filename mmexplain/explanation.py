@@ -160,10 +160,7 @@ class Explanation:
         """
         key = self.key(layer, method)
         values = self.maps[key][self.find(target)]
-        if key.method in self.pixel_methods:
-            strongest = values.abs().argmax(dim=0, keepdim=True)
-            values = values.gather(0, strongest)[0]
-        return values
+        return strongest_colour(values) if key.method in self.pixel_methods else values
 
     def heatmap(
         self,
@@ -475,6 +472,12 @@ class Explanation:
         for key in self.maps:
             for number in range(len(self.targets)):
                 yield key, number, self.map(number, key.layer, key.method)
+
+
+def strongest_colour(values: Tensor) -> Tensor:
+    """Pixel-space maps ``[..., C, h, w]`` without their colours: ``[..., h, w]``, of each pixel the value of largest
+    magnitude with its sign."""
+    return values.gather(-3, values.abs().argmax(dim=-3, keepdim=True)).squeeze(-3)
 
 
 def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:

@@ -136,6 +136,22 @@ class Geometry:
         seen[list(frames)] = True
         return seen
 
+    def seen_part(self, size: Size | None = None) -> tuple[slice, slice]:
+        """Rows and columns of the original (or of a drawing of ``size``) that are :meth:`seen`; empty slices if none
+        are."""
+        rows, columns = (axis.nonzero()[:, 0].tolist() for axis in self._seen_axes(size or self.original))
+        if not rows or not columns:
+            return slice(0, 0), slice(0, 0)
+        return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+    def to_seen(self, maps: Tensor, size: Size | None = None) -> Tensor:
+        """The part of :meth:`to_original` that the model saw of a photo: ``[..., n, m]`` float32, the n rows and m
+        columns of :meth:`seen_part`."""
+        _check_dims(maps, 2)
+        rows, columns = self.seen_part(size)
+        y, x = self._among(_cells(maps), size or self.original)
+        return _between(maps, y[rows], x[columns])
+
     def to_original(self, maps: Tensor, size: Size | None = None, between: bool = False) -> Tensor:
         """Maps over the model's input, carried to the pixels (and frames) of the original.
 
@@ -191,23 +207,21 @@ class Geometry:
         seen = totals[..., self._numbers]
         return seen / torch.bincount(numbers, minlength=n_frames)[self._numbers]
 
+    def range_in_photo(self, maps: Tensor, size: Size | None = None) -> tuple[Tensor, Tensor] | None:
+        """Smallest and largest values of photos' maps ``[K, h', w']`` in the pixels that the model saw, as
+        :meth:`to_original` shows them at ``size``: ``[K]`` each, on the device of ``maps``; None if it saw none. Takes
+        far less time than showing them."""
+        _check_dims(maps, 2)
+        found = self._outermost(maps, size or self.original)
+        return None if found is None else found.flatten(-2).aminmax(dim=-1)
+
     def range_in_clip(self, values: Tensor, size: Size | None = None) -> tuple[float, float] | None:
         """Smallest and largest value of a clip's map ``[t, h', w']`` in the pixels and frames that the model saw, as
         :meth:`to_original` shows them at ``size``; None if it saw none. Takes far less time than showing them."""
         _check_dims(values, 3)
-        left, top, right, bottom = self.box
-        height, width = size or self.original
-        y, x = (grid(count, extent) for count, extent in zip((height, width), self.original, strict=True))
-        where_x = (x - left) / (right - left) * values.shape[-1] - 0.5
-        where_y = (y - top) / (bottom - top) * values.shape[-2] - 0.5
-        seen_y, seen_x = self._seen_axes((height, width))
-        columns, rows = (
-            _extremes(where_x, values.shape[-1], seen_x),
-            _extremes(where_y, values.shape[-2], seen_y),
-        )
-        if not len(rows) or not len(columns):
+        found = self._outermost(values, size or self.original)
+        if found is None:
             return None
-        found = interpolate(interpolate(values.float(), where_x[columns], -1), where_y[rows], -2)
         shown = self.over_time(found.movedim(0, -1))
         shown = shown[~shown.isnan()]
         return float(shown.min()), float(shown.max())
@@ -291,17 +305,26 @@ class Geometry:
         y, x = (grid(count, extent) for count, extent in zip(size, self.original, strict=True))
         return (y >= top) & (y < bottom), (x >= left) & (x < right)
 
+    def _among(self, cells: Size, size: Size) -> tuple[Tensor, Tensor]:
+        """Where the rows and the columns of a drawing of ``size`` lie among those of a map of ``cells``."""
+        left, top, right, bottom = self.box
+        y, x = (grid(count, extent) for count, extent in zip(size, self.original, strict=True))
+        return (y - top) / (bottom - top) * cells[0] - 0.5, (x - left) / (right - left) * cells[1] - 0.5
+
     def _spread(self, maps: Tensor, size: Size | None) -> Tensor:
         """One spatial map ``[..., h', w']`` over the original, NaN where unseen."""
         _check_dims(maps, 2)
         size = size or self.original
-        left, top, right, bottom = self.box
-        y, x = (grid(count, extent) for count, extent in zip(size, self.original, strict=True))
-        # Columns first, while there are few rows: copying whole rows afterwards is several times as fast.
-        out = interpolate(maps.float(), (x - left) / (right - left) * maps.shape[-1] - 0.5, -1)
-        out = interpolate(out, (y - top) / (bottom - top) * maps.shape[-2] - 0.5, -2)
+        out = _between(maps, *self._among(_cells(maps), size))
         rows, columns = (axis.to(maps.device) for axis in self._seen_axes(size))
         return out.masked_fill_(~rows[:, None], torch.nan).masked_fill_(~columns, torch.nan)
+
+    def _outermost(self, maps: Tensor, size: Size) -> Tensor | None:
+        """Those values of :meth:`_spread` among which the smallest and the largest seen ones are: ``[..., n, m]``."""
+        y, x = self._among(_cells(maps), size)
+        (high, wide), (seen_y, seen_x) = _cells(maps), self._seen_axes(size)
+        rows, columns = _extremes(y, high, seen_y), _extremes(x, wide, seen_x)
+        return _between(maps, y[rows], x[columns]) if len(rows) and len(columns) else None
 
     def _peak(self, values: Tensor, over_time: Callable[[Tensor], Tensor]) -> tuple[int, int, int] | None:
         """Where ``[t, h', w']``, upsampled and carried ``over_time`` (``[..., t] → [..., n]``), is largest: (x, y,
@@ -439,6 +462,18 @@ def fit(size: Size, max_side: int) -> Size:
     height, width = size
     scale = min(1.0, max_side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _cells(maps: Tensor) -> Size:
+    return maps.shape[-2], maps.shape[-1]
+
+
+def _between(maps: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Maps ``[..., h', w']`` read at ``[n]`` places along their rows and ``[m]`` along their columns: ``[..., n, m]``.
+
+    Columns first, while there are few rows: copying whole rows afterwards is several times as fast.
+    """
+    return interpolate(interpolate(maps.float(), x, -1), y, -2)
 
 
 def _intersect(one: Box, other: Box) -> Box:

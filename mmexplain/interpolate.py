@@ -35,7 +35,8 @@ def interpolate(maps: Tensor, where: Tensor, dim: int) -> Tensor:
     low = where.floor()
     shape = [1] * maps.ndim
     shape[dim] = -1
-    weight = (where - low).to(maps.dtype).to(maps.device).view(shape)
-    low_index = low.long().to(maps.device)
+    # Tiny, and copied before the call returns: nothing waits for what the device is doing.
+    weight = (where - low).to(maps.dtype).to(maps.device, non_blocking=True).view(shape)
+    low_index = low.long().to(maps.device, non_blocking=True)
     high_index = (low_index + 1).clamp(max=last)
     return maps.index_select(dim, low_index).lerp_(maps.index_select(dim, high_index), weight)

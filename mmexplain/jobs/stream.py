@@ -41,8 +41,9 @@ def stream(
 ) -> None:
     """Explain the items of the shards ``todo``, one after the other.
 
-    Threads read and decode, the caller's runs the model, another one makes rows and keeps them. Each waits for the next
-    when it is ahead, so that memory does not grow with the number of inputs.
+    Threads read and decode, the caller's runs the model, another one makes rows and keeps them, and others make the
+    pictures of the maps for it. Each waits for the next when it is ahead, so that memory does not grow with the number
+    of inputs.
 
     Args:
         worker: explains them.
@@ -50,7 +51,7 @@ def stream(
         shards: where pictures of maps go.
         todo: numbers of the shards.
         keep: called with the rows of each shard, in another thread.
-        threads: that read.
+        threads: that read, and as many that make pictures.
         ready: reads an item, as :meth:`Worker.ready` does, which is called where this is left out.
         progress: told how many inputs have come out.
 
@@ -63,13 +64,14 @@ def stream(
             for batch in worker.batches(manifest.items(*worker.job.stretch(number))):
                 yield number, batch
 
-    made = _Tables(worker, shards, keep)
     pending: deque[Future[None]] = deque()
     with ExitStack() as stack:
         # What a thread sets becomes the default of threads to come.
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         readers = stack.enter_context(ThreadPoolExecutor(threads, "read", alone))
         writing = stack.enter_context(ThreadPoolExecutor(1, "write", alone))
+        painters = stack.enter_context(ThreadPoolExecutor(threads, "paint", alone))
+        made = _Tables(worker, shards, keep, painters)
         # Left in this order: what is read ahead is dropped, what is computed is written.
         stack.callback(readers.shutdown, wait=False, cancel_futures=True)
         left: dict[int, int] = {}
@@ -102,24 +104,31 @@ class _Tables:
         worker: whose outcomes they are.
         shards: where pictures of maps go.
         keep: takes the tables.
+        painters: threads that make the pictures.
     """
 
-    def __init__(self, worker: Worker, shards: Shards, keep: Keep) -> None:
+    def __init__(self, worker: Worker, shards: Shards, keep: Keep, painters: ThreadPoolExecutor) -> None:
         self._job = worker.job
         self._shards = shards
         self._keep = keep
+        self._painters = painters
         self._rows = Rows(self._job.map_shape)
 
     def add(self, found: Sequence[Outcome]) -> None:
         """The rows of a batch."""
-        for item, outcome in found:
+        painted: list[Future[None] | None] = [None] * len(found)
+        if self._job.overlays:
+            for place, (item, outcome) in enumerate(found):
+                if isinstance(outcome, Explanation):
+                    painted[place] = self._painters.submit(write_overlays, self._shards, item, outcome)
+        for (item, outcome), picture in zip(found, painted, strict=True):
             if not isinstance(outcome, Explanation):
                 self._rows.fail(item, outcome)
                 continue
             try:
                 # Before the rows: the photo is read again, and may be gone.
-                if self._job.overlays:
-                    write_overlays(self._shards, item, outcome)
+                if picture is not None:
+                    picture.result()
                 self._rows.add(item, outcome)
             except OSError:  # of the disk that is written to
                 raise

@@ -18,7 +18,8 @@ from mmexplain.render.clip_heat import ClipHeat
 from mmexplain.render.footage import Footage
 from mmexplain.render.heat import Heat
 from mmexplain.render.movie import write_gif, write_mp4
-from mmexplain.render.overlay import ALPHA, blend
+from mmexplain.render.on_device import ALPHA
+from mmexplain.render.overlay import blend
 from mmexplain.render.text import percent
 from mmexplain.render.whole import whole
 from mmexplain.targets import Target

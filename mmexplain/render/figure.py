@@ -10,7 +10,7 @@ from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.render.colors import rgb_table
 from mmexplain.render.filmstrip import filmstrip
-from mmexplain.render.overlay import ALPHA
+from mmexplain.render.on_device import ALPHA
 from mmexplain.render.page import Look, save_page
 from mmexplain.render.photos import Photos
 from mmexplain.targets import Target

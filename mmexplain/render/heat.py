@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmexplain.explanation import Explanation, MapKey
+from mmexplain.explanation import Explanation, MapKey, strongest_colour
 from mmexplain.methods import find
 from mmexplain.targets import Target
 
@@ -61,15 +61,11 @@ class Scale:
 
     def draw(self, laid: Tensor) -> Heat:
         """The heat of one photo or frame: ``[h, w]``, or ``[C, h, w]`` with C 1 or 3 for "pixels"; NaN where unseen."""
-        values = laid.numpy()
-        seen = ~np.isnan(values.reshape(-1, *values.shape[-2:])[0])
+        seen = ~laid.isnan().view(-1, *laid.shape[-2:])[0]
+        values = scaled(self.kind, laid.nan_to_num(), torch.tensor(self.limit))
         if self.kind == "pixels":
-            values = np.moveaxis(np.repeat(values, 3, axis=0) if len(values) == 1 else values, 0, -1)
-        if self.limit == 0:
-            return Heat(self.kind, np.zeros(values.shape, np.float32), seen, self.note, self.colormap)
-        lowest = 0.0 if self.kind == "evidence" else -1.0
-        scaled = np.clip(np.nan_to_num(values) / np.float32(self.limit), lowest, 1.0)
-        return Heat(self.kind, scaled.astype(np.float32, copy=False), seen, self.note, self.colormap)
+            values = values.expand(3, -1, -1).movedim(0, -1).contiguous()
+        return Heat(self.kind, values.numpy(), seen.numpy(), self.note, self.colormap)
 
 
 def heat(
@@ -106,8 +102,14 @@ def heat(
     key = explanation.key(layer, method)
     kind = kind_of(explanation, key, signed)
     values, note = unit_values(explanation, key, explanation.find(target), kind)
-    laid = explanation.geometry.to_original(values, size=size or picture_size(explanation))
-    return replace(_scale(kind, laid, note), colormap=colormap_of(key, kind)).draw(laid)
+    geometry, size = explanation.geometry, size or picture_size(explanation)
+    laid = geometry.to_original(values, size)
+    if kind == "pixels":
+        scale = scale_of_pixels(laid[~laid.isnan()].abs(), note)
+    else:
+        low, high = geometry.range_in_photo(values, size) or (torch.zeros(()), torch.zeros(()))
+        scale = scale_between(kind, float(low), float(high), note)
+    return replace(scale, colormap=colormap_of(key, kind)).draw(laid)
 
 
 def picture_size(explanation: Explanation) -> tuple[int, int]:
@@ -132,52 +134,90 @@ def colormap_of(key: MapKey, kind: str) -> str | None:
 
 
 def unit_values(explanation: Explanation, key: MapKey, number: int, kind: Kind) -> tuple[Tensor, str | None]:
-    """The raw map as it is resampled: float32 on the CPU, from -1 to 1, zero for NaN and infinities, and a note if
-    there were any. ``[*S]``, for "pixels" ``[C, *S]``. Of a grainy map the strongest values are cut off.
+    """The raw map of one target as :func:`unit_maps` makes it, on the CPU, and a note if values were not finite.
+    ``[*S]``, for "pixels" ``[C, *S]``."""
+    (values,), (bad,) = unit_maps(explanation, key, slice(number, number + 1), kind)
+    count, note = int(bad), None
+    if count:
+        share = "the whole map is" if count == values.numel() else f"{count} of {values.numel()} values are"
+        note = f"{share} NaN or infinite"
+    return values.cpu(), note
 
-    It is scaled before it is resampled: values near the smallest floats would drown on the way.
+
+def unit_maps(explanation: Explanation, key: MapKey, which: slice, kind: Kind) -> tuple[Tensor, Tensor]:
+    """The raw maps of K targets as they are resampled: float32 from -1 to 1, zero for NaN and infinities. Of a grainy
+    map the strongest values are cut off.
+
+    They are scaled before they are resampled: values near the smallest floats would drown on the way.
+
+    Returns:
+        ``[K, *S]``, for "pixels" ``[K, C, *S]``, and how many values of each were not finite: ``[K]``. On the device
+        :func:`drawn_on`, which is not waited for.
     """
-    raw = explanation.maps[key][number] if kind == "pixels" else explanation.map(number, key.layer, key.method)
-    values = raw.detach().cpu().double()
-    finite = torch.isfinite(values)
-    bad = values.numel() - int(finite.sum().item())
-    note = None
-    if bad:
-        share = "the whole map is" if bad == values.numel() else f"{bad} of {values.numel()} values are"
-        values, note = values.where(finite, 0.0), f"{share} NaN or infinite"
+    raw = explanation.maps[key][which].detach().to(drawn_on(explanation.maps[key]))
+    values = (strongest_colour(raw) if key.method in explanation.pixel_methods and kind != "pixels" else raw).double()
+    finite = values.isfinite()
+    values = values.where(finite, 0.0)
+    each = (-1, *[1] * (values.ndim - 1))
     known = find(key.method)
     if known and known.grainy:
-        limit = float(np.quantile(values.abs().numpy(), SATURATED_OVER_PHOTO))
-        values = values.clamp(-limit, limit) if limit > 0 else values
-    largest = values.abs().max()
-    return (values / largest if largest > 0 else values).float(), note
+        limit = quantile(values.abs().flatten(1), SATURATED_OVER_PHOTO).view(each)
+        limit = limit.where(limit > 0, torch.inf)
+        values = values.clamp(-limit, limit)
+    largest = values.abs().flatten(1).amax(1).view(each)
+    return (values / largest.where(largest > 0, 1.0)).float(), (~finite).flatten(1).sum(1)
+
+
+def drawn_on(maps: Tensor) -> torch.device:
+    """Where maps are drawn: where they are, but for Apple's GPUs, which have no float64."""
+    return torch.device("cpu") if maps.device.type == "mps" else maps.device
+
+
+def quantile(values: Tensor, share: float) -> Tensor:
+    """``numpy.quantile(..., axis=1)`` of ``[K, n]``: ``[K]``, on the same device. Torch's own takes no more than 16
+    million values."""
+    place = share * (values.shape[1] - 1)
+    low = int(place)
+    # The few that are larger are found faster than all are sorted.
+    top = values.topk(values.shape[1] - low, dim=1).values
+    return top[:, -1].lerp(top[:, -2 if place > low else -1], place - low)
+
+
+def limits(kind: Kind, low: Tensor, high: Tensor) -> Tensor:
+    """Of "evidence" or "signed" maps whose seen values run from ``low`` to ``high`` the value that is drawn at full
+    strength; 0 where there is nothing to draw. ``[K]`` float64 each."""
+    largest = torch.maximum(low.abs(), high.abs())
+    drawn = largest if kind == "signed" else high.clamp(min=0)
+    return drawn.masked_fill(high - low <= FLAT * largest, 0.0)
+
+
+def limits_of_pixels(strengths: Tensor) -> Tensor:
+    """As :func:`limits`, ``[K]``, of "pixels" maps whose seen values are of these magnitudes, ``[K, n]``."""
+    if not strengths.shape[1]:
+        return strengths.new_zeros(len(strengths))
+    found = quantile(strengths, SATURATED)
+    return found.where(found > 0, strengths.amax(1))
+
+
+def scaled(kind: Kind, laid: Tensor, limit: Tensor) -> Tensor:
+    """Values for :class:`Heat`: ``laid`` with ``limit``, which broadcasts against it, at full strength."""
+    limit = limit.to(laid.dtype)
+    return (laid / limit.where(limit > 0, torch.inf)).clamp_(0.0 if kind == "evidence" else -1.0, 1.0)
 
 
 def scale_between(kind: Kind, low: float, high: float, note: str | None) -> Scale:
     """The scale of "evidence" or "signed" values that run from ``low`` to ``high``, as far as they were seen."""
-    largest = max(abs(low), abs(high))
-    if largest == 0 or high - low <= FLAT * largest:
-        level = "zero" if largest == 0 else "the same"
-        return Scale(kind, 0.0, note or f"flat map: {level} everywhere")
-    if kind == "signed":
-        return Scale(kind, largest, note)
-    if high <= 0:
+    limit = float(limits(kind, *torch.tensor([low, high], dtype=torch.float64)))
+    if limit:
+        return Scale(kind, limit, note)
+    if low == high == 0:
+        return Scale(kind, 0.0, note or "flat map: zero everywhere")
+    if kind == "evidence" and high <= 0 and high - low > FLAT * -low:
         return Scale(kind, 0.0, note or "no evidence for it anywhere: the map is negative")
-    return Scale(kind, high, note)
+    return Scale(kind, 0.0, note or "flat map: the same everywhere")
 
 
 def scale_of_pixels(strengths: Tensor, note: str | None) -> Scale:
     """The scale of a "pixels" map, from the absolute values that were seen."""
-    listed = strengths.numpy()
-    limit = float(np.quantile(listed, SATURATED)) if listed.size else 0.0
-    if limit == 0 and listed.size:
-        limit = float(listed.max())
+    limit = float(limits_of_pixels(strengths.reshape(1, -1)))
     return Scale("pixels", limit, note if limit else note or "flat map: zero everywhere")
-
-
-def _scale(kind: Kind, laid: Tensor, note: str | None) -> Scale:
-    seen = laid[~laid.isnan()]
-    if kind == "pixels":
-        return scale_of_pixels(seen.abs(), note)
-    low, high = (float(seen.min()), float(seen.max())) if seen.numel() else (0.0, 0.0)
-    return scale_between(kind, low, high, note)

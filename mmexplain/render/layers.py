@@ -12,7 +12,8 @@ from mmexplain.means import mean
 from mmexplain.render.assets import asset, environment, policy
 from mmexplain.render.clip_heat import frame_of
 from mmexplain.render.heat import heat
-from mmexplain.render.overlay import ALPHA, blend, photo_image
+from mmexplain.render.on_device import ALPHA
+from mmexplain.render.overlay import blend, photo_image
 from mmexplain.render.page import FAINT, INK, MARGIN, SOFT, page, plate, put, save_page, short, write
 from mmexplain.render.text import clean, percent
 

@@ -103,7 +103,7 @@ class Legend:
     def _hatch(self, axes: Axes, box: Box) -> None:
         height, width = self._look.pixels(box[2:])
         grey = Image.new("RGBA", (width, height), GROUND)
-        veil = unseen_image(np.zeros((height, width), np.bool_))
+        veil = unseen_image(height, width)
         put(axes, Image.alpha_composite(grey, veil).convert("RGB"), box)
 
 

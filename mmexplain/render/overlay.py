@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation
+from mmexplain.render import on_device
 from mmexplain.render.clip_heat import frame_of
-from mmexplain.render.colors import DIVERGING, LEVELS, SEQUENTIAL, rgba_table
+from mmexplain.render.colors import rgba_table
 from mmexplain.render.footage import Footage, kept_numbers, kept_picture, resized
 from mmexplain.render.heat import Heat, heat, picture_size
+from mmexplain.render.on_device import (
+    ALPHA,
+    LINES,
+    VEIL,
+    Canvas,
+    default_colormap,
+    hatching,
+    opaque,
+    over,
+    require_opacity,
+    under,
+    veiled,
+)
 from mmexplain.targets import Target
-
-ALPHA = 0.65
-"""Opacity of the strongest value: colour enough to find it, photo enough to see what is there."""
-
 
 def overlay(
     explanation: Explanation,
@@ -57,8 +66,13 @@ def overlay(
         TargetError, LayerError, MethodError: there is no such map.
         InputError: an unknown colour map, an opacity outside 0 to 1, or a frame that cannot be had.
     """
-    if explanation.geometry.frames is not None or frame is not None:
-        frame = _frame(explanation, target, layer, method, frame)
+    if explanation.geometry.frames is None and frame is None:
+        key, number = explanation.key(layer, method), explanation.find(target)
+        photo = photo_pixels(explanation, size)
+        drawing = Canvas(explanation, key, photo)
+        (picture,) = drawing.overlays(slice(number, number + 1), colormap=colormap, alpha=alpha, signed=signed)
+        return Image.fromarray(picture.movedim(0, -1).cpu().numpy())
+    frame = _frame(explanation, target, layer, method, frame)
     shown = heat(explanation, target, layer, method, size=size, signed=signed, frame=frame)
     height, width = shown.seen.shape
     return blend(photo_image(explanation, (height, width), frame), shown, colormap=colormap, alpha=alpha)
@@ -86,19 +100,23 @@ def heatmap_rgba(
 
 def blend(photo: Image.Image, shown: Heat, *, colormap: str | None = None, alpha: float = ALPHA) -> Image.Image:
     """``photo`` with a painted map of the same size over it, and hatching where unseen; RGB."""
-    painted = paint(shown, colormap=colormap, alpha=1.0 if shown.kind == "pixels" else alpha)
-    together = Image.alpha_composite(photo.convert("RGBA"), painted)
+    pixels = torch.from_numpy(np.array(photo.convert("RGB")))
+    require_opacity(alpha)
+    if shown.kind == "pixels":
+        (together,) = opaque(torch.from_numpy(shown.values).movedim(-1, 0)[None])
+    else:
+        (together,) = over(under(pixels), _levels(shown)[None], _colormap(shown, colormap), shown.kind, alpha)
+    together = together.movedim(0, -1)
     if not shown.seen.all():
-        together = Image.alpha_composite(together, unseen_image(shown.seen))
-    return together.convert("RGB")
+        together = together.where(torch.from_numpy(shown.seen)[..., None], veiled(pixels))
+    return Image.fromarray(together.numpy())
 
 
 def paint(shown: Heat, *, colormap: str | None = None, alpha: float = 1.0) -> Image.Image:
     """The RGBA picture of a map; clear where unseen."""
-    if not 0 <= alpha <= 1:
-        raise InputError(f"opacity {alpha!r} is not between 0 and 1")
+    require_opacity(alpha)
     if shown.kind == "pixels":
-        rgb = np.round((shown.values + 1) * 127.5).astype(np.uint8)
+        rgb = opaque(torch.from_numpy(shown.values).movedim(-1, 0)[None])[0].movedim(0, -1).numpy()
         rgba = np.concatenate([rgb, np.full((*rgb.shape[:2], 1), 255, np.uint8)], axis=2)
     else:
         rgba = table_of(shown, colormap)[levels(shown)]
@@ -108,14 +126,28 @@ def paint(shown: Heat, *, colormap: str | None = None, alpha: float = 1.0) -> Im
 
 def table_of(shown: Heat, colormap: str | None = None) -> NDArray[np.uint8]:
     """``[256, 4]`` colours of an "evidence" or "signed" map."""
-    signed = shown.kind == "signed"
-    return rgba_table(colormap or shown.colormap or (DIVERGING if signed else SEQUENTIAL), signed)
+    return rgba_table(_colormap(shown, colormap), shown.kind == "signed")
 
 
 def levels(shown: Heat) -> NDArray[np.uint8]:
     """``[h, w]`` uint8 rows of :func:`table_of`."""
-    unit = (shown.values + 1) / 2 if shown.kind == "signed" else shown.values
-    return np.round(unit * (LEVELS - 1)).astype(np.uint8)
+    return _levels(shown).byte().numpy()
+
+
+def _levels(shown: Heat) -> Tensor:
+    return on_device.levels(shown.kind, torch.from_numpy(shown.values))
+
+
+def _colormap(shown: Heat, colormap: str | None) -> str:
+    return colormap or shown.colormap or default_colormap(shown.kind)
+
+
+def photo_pixels(explanation: Explanation, size: tuple[int, int] | None = None) -> Tensor:
+    """The display photo ``[h, w, 3]`` uint8, resized to ``(h, w)`` where asked for."""
+    pixels = explanation.picture.pixels
+    if size is None or tuple(pixels.shape[:2]) == tuple(size):
+        return pixels
+    return torch.from_numpy(np.array(photo_image(explanation, size)))
 
 
 def photo_image(explanation: Explanation, size: tuple[int, int] | None = None, frame: int | None = None) -> Image.Image:
@@ -148,18 +180,7 @@ def _frame(
     return max(kept, key=lambda candidate: float(importance[candidate]))
 
 
-def unseen_image(seen: NDArray[np.bool_]) -> Image.Image:
-    """A grey veil with diagonal hatching over what the model never saw; clear elsewhere."""
-    return _unseen_image(seen.tobytes(), *seen.shape)
-
-
-@lru_cache(maxsize=4)  # all frames of a clip have the same borders
-def _unseen_image(seen: bytes, height: int, width: int) -> Image.Image:
-    period = max(6, round(max(height, width) / 60))
-    rows, columns = np.indices((height, width))
-    lines = (rows + columns) % period < max(1, period // 6)
-    rgba = np.empty((height, width, 4), np.uint8)
-    rgba[...] = (52, 54, 58, 150)
-    rgba[lines] = (150, 153, 158, 165)
-    rgba[np.frombuffer(seen, np.bool_).reshape(height, width)] = 0
-    return Image.fromarray(rgba)
+def unseen_image(height: int, width: int) -> Image.Image:
+    """A grey veil with diagonal hatching, as it lies over what the model never saw."""
+    lines = hatching(height, width).numpy()[..., None]
+    return Image.fromarray(np.where(lines, np.array(LINES, np.uint8), np.array(VEIL, np.uint8)))

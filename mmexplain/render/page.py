@@ -14,7 +14,7 @@ from PIL import Image
 from mmexplain.errors import InputError
 from mmexplain.explanation import Explanation, MapKey
 from mmexplain.render.lettering import cut, leading, wrapped
-from mmexplain.render.overlay import ALPHA
+from mmexplain.render.on_device import ALPHA
 from mmexplain.render.text import clean, percent
 from mmexplain.render.whole import whole
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,13 +22,15 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
     Train/eval flags, the RNG states and the gradient mode are restored, after an exception too; no parameter is
     touched, because gradients are asked for by name and never accumulated. Works within ``torch.no_grad()`` and
     ``torch.inference_mode()``; the caller's autocast stays on for the model. cuDNN, whose recurrent kernels refuse a
-    backward pass in eval mode, is off inside recurrent modules only.
+    backward pass in eval mode, is off inside recurrent modules only. What ``torch.compile`` has compiled runs as it was
+    written: compiled code takes no notice of the hooks that layers are tapped by.
     """
     devices = [device] if device.type == "cuda" else []
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(evaluating(model))
+        stack.enter_context(_as_written())
         stack.enter_context(torch.no_grad())
         if device.type == "cuda":
             stack.enter_context(_recurrent_modules_without_cudnn(model))
@@ -120,6 +123,44 @@ class _Switch:
             self._holders -= 1
             if not self._holders:
                 self._backend.enabled = self._before
+
+
+class _Compiled:
+    """``torch.compile``'s stance is one for all threads, too: others run their compiled models as written meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._held: Any = None
+
+    def off(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._held = torch.compiler.set_stance("force_eager")
+            self._holders += 1
+
+    def back(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._held.__exit__(None, None, None)
+
+
+_compiled = _Compiled()
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    # Where the compiler was never loaded nothing is compiled, and loading it takes seconds. Before torch 2.6 there is
+    # no such switch.
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+        yield
+        return
+    _compiled.off()
+    try:
+        yield
+    finally:
+        _compiled.back()
 
 
 _cudnn = _Switch(torch.backends.cudnn)

@@ -18,7 +18,9 @@ import torch
 from common import RESULTS, Others, alternate, describe, machine, positive, save, table
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmexplain.explainer import problem_of
 from mmexplain.memory import keep_freed
+from mmexplain.precision import PRECISIONS
 from mmexplain.surroundings import undisturbed
 from mmexplain.tasks.registry import load
 
@@ -28,17 +30,20 @@ BEAM = 3
 """The default of ``mmexplain caption``."""
 
 
-def runs(task: Any, photos: Sequence[Path], methods: Sequence[str]) -> dict[str, Callable[[], Any]]:
+def runs(
+    task: Any, photos: Sequence[Path], methods: Sequence[str], precision: str = "float32"
+) -> dict[str, Callable[[], Any]]:
     """Captioning alone, and with the words explained by each method."""
 
     def caption() -> list[list[int]]:
         batch = task.prepare(list(photos))
         with undisturbed(task.model, task.device), torch.no_grad():
-            found: list[list[int]] = task.generate(task.encode(batch.inputs), BEAM)
+            problem = problem_of(task, batch, precision=precision)
+            found: list[list[int]] = task.generate(problem.encode(batch.inputs), BEAM)
             return found
 
     def explained(method: str) -> Callable[[], Any]:
-        return lambda: task.explain(list(photos), beam=BEAM, methods=[method])
+        return lambda: task.explain(list(photos), beam=BEAM, methods=[method], precision=precision)
 
     return {"caption": caption, **{method: explained(method) for method in methods}}
 
@@ -52,13 +57,18 @@ def work(run: Callable[[], Any], photos: int) -> float:
 
 
 def measure(
-    model: str, photos: Sequence[Path], sizes: Sequence[int], methods: Sequence[str], rounds: int
+    model: str,
+    photos: Sequence[Path],
+    sizes: Sequence[int],
+    methods: Sequence[str],
+    rounds: int,
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """Batch size → words in a caption, captions a second, and the share of captioning's that is left, by method."""
     task: Any = load(model, task="caption", device="cpu")
     found = {}
     for size in sizes:
-        alone, *_ = contenders = runs(task, photos[:size], methods)
+        alone, *_ = contenders = runs(task, photos[:size], methods, precision)
         caption = contenders.pop(alone)
         words = fmean(map(len, caption()))
         stick, timings = alternate(caption, contenders, rounds, progress=f"{model}, {size} photos")
@@ -89,6 +99,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=MODELS, help="bundled captioners, or files of weights")
     parser.add_argument("--methods", nargs="*", default=METHODS)
     parser.add_argument("--sizes", nargs="*", type=positive, default=(1, 8, 16, 32), help="photos in a batch")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="what the encoder runs in")
     parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--threads", type=positive, help="threads that torch may use; its own choice if left out")
     parser.add_argument("--give-back", action="store_true", help="freed memory goes back to the system, as by default")
@@ -103,7 +114,9 @@ def main() -> None:
         parser.error(f"{arguments.photos} holds {len(photos)} photos, fewer than a batch of {max(arguments.sizes)}")
     with Others() as others:
         found = {
-            Path(model).name: measure(model, photos, arguments.sizes, arguments.methods, arguments.rounds)
+            Path(model).name: measure(
+                model, photos, arguments.sizes, arguments.methods, arguments.rounds, arguments.precision
+            )
             for model in arguments.models
         }
     rows = [
@@ -124,13 +137,18 @@ def main() -> None:
     ]
     alone, explaining = ("captions/s alone", "GFLOP each"), ("captions/s", "GFLOP each")
     header = ["model", "photos", "words each", *alone, "words explained by", *explaining, "share (quartiles)"]
-    record = {"machine": {**machine(), "others": others.share}, "models": found}
+    record = {
+        "machine": {**machine(), "others": others.share},
+        "precision": arguments.precision,
+        "models": found,
+    }
     markdown = "\n".join(
         [
             "# Captions from batches of photos, alone and with every word explained",
             "",
             table(header, rows),
             "",
+            *([] if arguments.precision == "float32" else [f"The encoder ran in {arguments.precision}.", ""]),
             f"Alone: files read, encoder, beam of {BEAM}. The share is of the captions a second that captioning alone "
             "makes, medians of runs that lie next to each other.",
             "",

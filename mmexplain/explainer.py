@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from mmexplain.methods.registry import DEFAULT_METHOD, get, select
 from mmexplain.methods.relu_rules import NoReLUError, ReLURule
 from mmexplain.methods.text import select as select_text
 from mmexplain.moments import softmax_moments
+from mmexplain.precision import Precision, in_precision, lowered, told
 from mmexplain.probe import Probe
 from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Score, Strategy
 from mmexplain.reading import Passage, Reading, read
@@ -81,10 +82,14 @@ class _Plan:
         return [method for method in names.values() if method.space in ("layer", "pixel") and not method.moments]
 
 
-def problem_of(task: Task, batch: Batch, score: Score | None = None) -> Problem:
-    """What the engine and the methods are given of a task and its prepared inputs; ``score`` instead of the task's
-    own."""
-    return Problem(
+def problem_of(task: Task, batch: Batch, score: Score | None = None, precision: str | None = None) -> Problem:
+    """What the engine and the methods are given of a task and its prepared inputs; ``score`` and ``precision`` instead
+    of the task's own.
+
+    Raises:
+        InputError, ModelError, DeviceError: a precision that there is not, or not for this model or device.
+    """
+    problem = Problem(
         task.model,
         task.encode,
         task.decode,
@@ -95,6 +100,9 @@ def problem_of(task: Task, batch: Batch, score: Score | None = None) -> Problem:
         task.heavy_decode,
         task.pooled_vjp,
     )
+    photo = batch.inputs[problem.image]
+    dtype = lowered(task.precision if precision is None else precision, photo)
+    return replace(problem, encode=in_precision(task.encode, dtype, photo.device), lowered=dtype)
 
 
 def explain(
@@ -110,6 +118,7 @@ def explain(
     create_graph: bool = False,
     seed: int | None = None,
     text: str | Sequence[str] = (),
+    precision: Precision | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Explanation]:
     """Explain every input of a batch.
@@ -133,6 +142,8 @@ def explain(
         seed: of what methods draw at random, 0 where left out; recorded in the provenance.
         text: names of text methods (:data:`mmexplain.methods.text.TEXT_METHODS`), or ``"all"``: what each word that the
             model read added to each score.
+        precision: "bfloat16" or "float16" runs ``encode`` in that, and all that follows in float32
+            (:mod:`mmexplain.precision`); "float32" leaves the model as it is. The task's own if None.
         progress: told how many changed inputs of how many are done, by methods that need many.
 
     Returns:
@@ -140,6 +151,7 @@ def explain(
 
     Raises:
         MethodError: unknown, or not supported by the model; a text method where no text is read.
+        InputError: an unknown precision.
         LayerError, TargetError, ModelError, DeviceError: see :func:`mmexplain.engine.run`.
     """
     started = time.perf_counter()
@@ -148,7 +160,7 @@ def explain(
     text_methods = select_text(text)
     text_layer = _text_layer(task, create_graph) if text_methods else None
     names = _layers(task, layers, plan.at_layers)
-    problem = problem_of(task, batch, score)
+    problem = problem_of(task, batch, score, precision)
     options: dict[str, Any] = {"strategy": strategy, "memory": memory, "create_graph": create_graph}
 
     maps: dict[MapKey, Tensor] = {}
@@ -371,6 +383,7 @@ def _provenance(problem: Problem, strategy: Strategy, seed: int) -> dict[str, An
         "torch": torch.__version__,
         "device": str(image.device),
         "dtype": str(image.dtype).removeprefix("torch."),
+        "precision": told(problem.lowered, image),
         "input_shape": list(image.shape[1:]),
         "strategy": strategy,
         "seed": seed,

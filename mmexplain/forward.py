@@ -58,7 +58,7 @@ class Forward:
         self.create_graph = create_graph
         self.image = inputs[problem.image]
         self.batch = self.image.shape[0]
-        self.recorder = Recorder(problem.model, self.modules, self.batch)
+        self.recorder = Recorder(problem.model, self.modules, self.batch, widen=problem.lowered is not None)
         self.readers = {INPUT: Reader("channels_first")}
         self._optional = optional
         self._repeats = 1

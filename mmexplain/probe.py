@@ -18,6 +18,7 @@ from mmexplain.exchange import Seen, exchanged, watched
 from mmexplain.forward import ModelFailure, model_runs
 from mmexplain.methods.relu_rules import ReLURule
 from mmexplain.passes import PIXEL_GRAPH_FACTOR, in_chunks
+from mmexplain.precision import widened
 from mmexplain.problem import Observe, Problem, Reduce, Rows, Score, Strategy, padded
 from mmexplain.reader import Reader, told_or_guessed
 from mmexplain.surroundings import ordinary, undisturbed
@@ -268,7 +269,7 @@ class Probe:
             LayerError: it does not run, or puts out no map.
         """
         values = {layer: self._seen(layer)[0] for layer in self.readers}
-        return {layer: self.readers[layer](value) for layer, value in values.items() if value is not None}
+        return {layer: self.readers[layer](self._wide(value)) for layer, value in values.items() if value is not None}
 
     @cached_property
     def readers(self) -> dict[str, Reader]:
@@ -312,6 +313,9 @@ class Probe:
                 inputs = {name: ordinary(value) for name, value in self.problem.inputs.items()}
                 self.problem.decode(self.problem.encode(inputs), self.problem.context)
         return self._looked_at[layer]
+
+    def _wide(self, value: Tensor) -> Tensor:
+        return value if self.problem.lowered is None else widened(value)
 
     def _reader(self, layer: str) -> Reader:
         value = self._seen(layer)[0]

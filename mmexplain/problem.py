@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import ModelError, TargetError
@@ -91,6 +92,8 @@ class Problem:
         reader: how layers are read as maps, where the task knows; found out by their shapes otherwise.
         heavy_decode: ``decode`` is most of the model, so that rows are not repeated before it unless asked for.
         pooled_vjp: the same as ``decode``, with a short way back; it may have none to offer.
+        lowered: the lower precision that ``encode`` runs in by itself (:func:`mmexplain.precision.in_precision`): what
+            its layers put out is then kept and handed on in float32. None where the model runs as it is.
     """
 
     model: nn.Module
@@ -102,6 +105,7 @@ class Problem:
     reader: ReaderOf | None = None
     heavy_decode: bool = False
     pooled_vjp: Callable[[Tensor, dict[str, Tensor], Any], PooledVJP | None] | None = None
+    lowered: torch.dtype | None = None
 
     @property
     def image(self) -> str:

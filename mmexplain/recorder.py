@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mmexplain.errors import LayerError
 from mmexplain.exchange import register_after_exchanges
+from mmexplain.precision import widened
 from mmexplain.taps import LayerName, first_tensor, replace_tensor
 
 _listening = threading.local()
@@ -34,16 +35,18 @@ class Recorder:
         layers: their names.
         batch: inputs that ``encode`` runs on. A layer may have several rows for each (tiles, frames): they stay
             together when rows are repeated.
+        widen: half precision is kept and handed on as float32, so that gradients arrive in it too.
 
     Attributes:
         captured: layer name → the tensor that gradients are taken for, ``[R, ...]`` as the layer puts it out.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str], batch: int = 0) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str], batch: int = 0, *, widen: bool = False) -> None:
         self.captured: dict[str, Tensor] = {}
         self._model = model
         self._layers = list(layers)
         self._batch = batch
+        self._widen = widen
         self._repeats = 1
         self._calls: dict[str, int] = {}
         self._handed: dict[str, tuple[Tensor, int]] = {}
@@ -142,7 +145,11 @@ class Recorder:
                     f"layer {layer!r} runs under torch.inference_mode() inside the model, where nothing can be "
                     "differentiated; use torch.no_grad() there, or choose a later layer"
                 )
-            tapped = value.clone() if value.requires_grad else self._repeated(value.detach()).requires_grad_()
+            wide = widened(value) if self._widen else value
+            if value.requires_grad:
+                tapped = wide.clone() if wide is value else wide
+            else:
+                tapped = self._repeated(wide.detach()).requires_grad_()
             torch.set_grad_enabled(True)
             handed = tapped.clone()
             self.captured[layer] = tapped

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmexplain.errors import ModelError
 from mmexplain.fast_layers import fast_layers
-from mmexplain.switches import Switch, cudnn, onednn
+from mmexplain.switches import Switch, as_written, cudnn, onednn
 
 
 @contextmanager
@@ -23,7 +23,8 @@ def undisturbed(model: nn.Module, device: torch.device, *, fast: bool = False) -
     Train/eval flags, the RNG states and the gradient mode are restored, after an exception too; no parameter is
     touched, because gradients are asked for by name and never accumulated. Works within ``torch.no_grad()`` and
     ``torch.inference_mode()``; the caller's autocast stays on for the model. cuDNN, whose recurrent kernels refuse a
-    backward pass in eval mode, is off inside recurrent modules only.
+    backward pass in eval mode, is off inside recurrent modules only. What ``torch.compile`` has compiled runs as it was
+    written: compiled code takes no notice of the hooks that layers are tapped by.
 
     Args:
         model: what runs.
@@ -35,6 +36,7 @@ def undisturbed(model: nn.Module, device: torch.device, *, fast: bool = False) -
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(evaluating(model))
+        stack.enter_context(as_written())
         stack.enter_context(torch.no_grad())
         if device.type == "cuda":
             stack.enter_context(_recurrent_modules_without_cudnn(model))

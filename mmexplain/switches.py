@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,3 +49,42 @@ def switched_off(switch: Switch) -> Iterator[None]:
 
 cudnn = Switch(torch.backends.cudnn)
 onednn = Switch(torch.backends.mkldnn)
+
+
+class _Compiler:
+    """``torch.compile``'s stance is one for all threads, too: others run their compiled models as written meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._held: Any = None
+
+    def off(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._held = torch.compiler.set_stance("force_eager")
+            self._holders += 1
+
+    def back(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._held.__exit__(None, None, None)
+
+
+_compiler = _Compiler()
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """What ``torch.compile`` has compiled runs uncompiled for a while."""
+    # Where the compiler was never loaded nothing is compiled, and loading it takes seconds. Before torch 2.6 there is
+    # no such switch.
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+        yield
+        return
+    _compiler.off()
+    try:
+        yield
+    finally:
+        _compiler.back()

@@ -43,28 +43,38 @@ class LayerName:
 
 
 def resolve(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Dotted names, with globs (``layer?.*``) opened in the model's own order, without repetition.
+    """Dotted names, with globs (``layer?.*``) opened in the model's own order, without repetition. The ``_orig_mod.`` of
+    modules that ``torch.compile`` wrapped may be left out, or stay.
 
     Raises:
         LayerError: a name or pattern that fits no module; the message offers the nearest names.
     """
     names = [name for name, _ in model.named_modules() if name]
+    written = {_as_written(name): name for name in names}
     found: list[str] = []
     for pattern in patterns:
         layer = LayerName.parse(pattern)
         suffix = pattern[len(layer.module) :]
         if layer.module in names:
             matches = [layer.module]
+        elif _as_written(layer.module) in written:
+            matches = [written[_as_written(layer.module)]]
         else:
-            matches = [name for name in names if fnmatch.fnmatchcase(name, layer.module)]
+            wanted = _as_written(layer.module)
+            matches = [name for plain, name in written.items() if fnmatch.fnmatchcase(plain, wanted)]
         if not matches:
-            near = closest(layer.module, names) or names[-3:]
+            near = closest(layer.module, written) or list(written)[-3:]
             raise LayerError(
                 f"the model has no layer {layer.module!r}; closest: {', '.join(map(repr, near))} "
                 "(`mmexplain layers` lists them all)"
             )
         found += [name + suffix for name in matches if name + suffix not in found]
     return found
+
+
+def _as_written(name: str) -> str:
+    """A name without the wrapper that ``torch.compile`` puts around a module."""
+    return name.replace("_orig_mod.", "")
 
 
 def is_glob(pattern: str) -> bool:

@@ -15,6 +15,7 @@ from mmexplain.errors import InputError
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo, display, load_image
 from mmexplain.picture import Picture
+from mmexplain.precision import Precision
 from mmexplain.preprocess import PhotoPreprocess
 from mmexplain.problem import PooledVJP
 from mmexplain.reader import Reader, ReaderOf
@@ -193,6 +194,8 @@ class Task(ABC):
     """Whether photos are prepared one by one, because each has a grid, tiles or a prompt of its own."""
     model: nn.Module
     model_id: str
+    precision: Precision = "float32"
+    """What :meth:`encode` runs in where an explanation is not told another (:mod:`mmexplain.precision`)."""
     heavy_decode: ClassVar[bool] = False
     """Whether :meth:`decode` is most of the model, as a language model that reads the photo's tokens is. The strategy
     "auto" then runs it once for each input, however many targets there are."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmexplain.commands.options import device_option, examples, method_option
+from mmexplain.commands.options import device_option, examples, method_option, precision_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.protocol_options import chosen
 from mmexplain.commands.stopping import Stopped
@@ -75,6 +75,7 @@ def _listed() -> str:
     help="The first N items only, in the data's order; with the same --out a larger N measures the rest.",
 )
 @device_option
+@precision_option
 @click.option(
     "--out",
     metavar="DIR",
@@ -93,6 +94,7 @@ def evaluate(
     options: tuple[str, ...],
     limit: int | None,
     device: str,
+    precision: str,
     out: str | None,
     as_json: bool,
 ) -> None:
@@ -123,8 +125,10 @@ def evaluate(
 
         wanted = kind.wants(Path(data))
         task: Any = load(model, task_of_several(model, wanted), device)
+        task.precision = precision
         if against is not None:
             others["against"] = load(against, task_of_several(against, task.name), device)
+            others["against"].precision = precision
         say("reading the data")
         made = kind(task, Path(data), names, layer=layer, seed=seed, **others)
         if long := made.preparing():

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmexplain.commands.options import device_option, examples, method_option, model_option, score_option
+from mmexplain.commands.options import (
+    device_option,
+    examples,
+    method_option,
+    model_option,
+    precision_option,
+    score_option,
+)
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.errors import InputError
@@ -95,6 +102,7 @@ GOES_ON = "the parts that are whole stay, and the same command with --resume goe
 @click.option("--overlays", is_flag=True, help="Write every map as a picture too, into STORE/overlays/.")
 @click.option("--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @device_option
+@precision_option
 @click.option("--resume", is_flag=True, help="Go on with a store that was not finished; begin one where there is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def run(task: str, source: str, out: str, as_json: bool, **options: Any) -> None:
@@ -130,6 +138,7 @@ def run(task: str, source: str, out: str, as_json: bool, **options: Any) -> None
             options={name: list(value) if isinstance(value, tuple) else value for name, value in given.items()},
             seed=options.pop("seed"),
             device=options.pop("device"),
+            precision=options.pop("precision"),
             overlays=options.pop("overlays"),
         )
     try:

@@ -11,6 +11,9 @@ import click
 
 Command = Callable[..., Any]
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""Those of :mod:`mmexplain.precision`, which is not imported before there is something to run."""
+
 
 def examples(*lines: str) -> str:
     """The end of a verb's help; click reflows all text but that after a line with a backspace."""
@@ -29,6 +32,7 @@ class Request:
         device: as the user wrote it.
         out: file or folder to write to; None for the verb's default.
         as_json: print the record of the result instead of a table.
+        precision: what the part of the model that sees the photo runs in.
         sanity: compare the maps with those of random weights.
     """
 
@@ -39,6 +43,7 @@ class Request:
     device: str
     out: str | None
     as_json: bool
+    precision: str
     sanity: bool = False
 
 
@@ -47,6 +52,15 @@ model_option = click.option(
 )
 device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+)
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="What the part of the model that sees the photo runs in; float32 leaves the model as it is. On a CPU with "
+    "bfloat16 instructions, and on GPUs, bfloat16 is faster. Scores, gradients and maps are float32 either way.",
 )
 
 method_option = click.option(
@@ -113,6 +127,7 @@ def _options(source: str) -> tuple[Callable[[Command], Command], ...]:
             help="Repeatable; a dotted name or a glob, see 'mmexplain layers'.  [default: the model's last grid]",
         ),
         device_option,
+        precision_option,
         click.option(
             "--out",
             metavar="FILE|DIR",

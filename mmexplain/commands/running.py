@@ -56,6 +56,7 @@ def explain(
         shared: dict[str, Any] = {
             "layers": list(request.layers) or None,
             "methods": request.methods,
+            "precision": request.precision,
             "progress": lambda done, total: say(f"explaining: {done} of {total} steps"),
         }
         told = {**options(task), **shared}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
 from mmexplain.methods.registry import select
+from mmexplain.precision import in_precision, lowered
 from mmexplain.problem import Choice, PooledVJP, Rows
 from mmexplain.reader import reader_for
 from mmexplain.surroundings import evaluating
@@ -59,13 +60,21 @@ class EncodedPhotos(Generic[AnyTask]):
         module = dict(self.task.model.named_modules()).get(self.layer)
         seen: list[Any] = []
         hook = module.register_forward_hook(lambda *call: seen.append(call[-1])) if module is not None else None
+        raw: list[Tensor] = []
+
+        def encode(inputs: dict[str, Tensor]) -> Tensor:
+            raw.append(self.task.encode(inputs))
+            return raw[0]
+
+        photo = self._batch.inputs["image"]
+        lower = in_precision(encode, lowered(self.task.precision, photo), photo.device)
         try:
             with torch.no_grad(), evaluating(self.task.model):
-                features = self.task.encode(self._batch.inputs)
+                features = lower(self._batch.inputs)
         finally:
             if hook is not None:
                 hook.remove()
-        return features, len(seen) == 1 and seen[0] is features
+        return features, len(seen) == 1 and seen[0] is raw[0]
 
     def explain_rows(self, photos: Sequence[int], choice: Choice, **options: Any) -> list[Explanation]:
         """Maps of R texts about these photos.

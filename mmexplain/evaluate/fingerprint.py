@@ -19,7 +19,8 @@ _CHECKSUM = re.compile(r"sha256:([0-9a-f]{8})[0-9a-f]{56}")
 
 
 def settings_of(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:
-    """All that a protocol's rows depend on, JSON-able: its own settings, and checksums of its data and weights.
+    """All that a protocol's rows depend on, JSON-able: its own settings, checksums of its data and weights, and the
+    precision that the model runs in where it is a lower one.
 
     Args:
         protocol: its ``task``, ``against`` and ``data`` are looked at, where it has them.
@@ -33,7 +34,8 @@ def settings_of(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:
         model = getattr(getattr(protocol, attribute, None), "model", None)
         if isinstance(model, nn.Module):
             found[name] = f"sha256:{weights_checksum(model)}"
-    return found
+    precision = getattr(getattr(protocol, "task", None), "precision", "float32")
+    return found if precision == "float32" else {**found, "precision": precision}
 
 
 def readable(settings: Mapping[str, Any]) -> dict[str, Any]:

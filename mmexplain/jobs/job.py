@@ -8,6 +8,7 @@ from typing import Any
 
 from mmexplain.errors import InputError
 from mmexplain.jobs.schema import FORMAT
+from mmexplain.precision import require_known
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "caption": ("beam", "whole", "score", "text", "prompt"),
@@ -31,6 +32,7 @@ class Job:
         options: of the task, see :data:`OPTIONS`.
         seed: of what methods draw at random.
         device: as :func:`mmexplain.load` takes it.
+        precision: what the part of the model that sees the photo runs in, see :mod:`mmexplain.precision`.
         overlays: whether each map is written as a picture too.
         batch: inputs at a time; 0 while it is not yet known.
         shard: inputs whose rows are one file; 0 while it is not yet known.
@@ -51,6 +53,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     device: str = "auto"
+    precision: str = "float32"
     overlays: bool = False
     batch: int = 0
     shard: int = 0
@@ -66,6 +69,7 @@ class Job:
     def __post_init__(self) -> None:
         if self.task not in OPTIONS:
             raise InputError(f"unknown task {self.task!r}; there are: {', '.join(OPTIONS)}")
+        require_known(self.precision)
         for name in self.options:
             if name not in OPTIONS[self.task]:
                 known = ", ".join(OPTIONS[self.task])
@@ -82,7 +86,7 @@ class Job:
 
     def differing(self, other: Job) -> list[str]:
         """Names of what rows depend on that is not the same; of weights only where both are known."""
-        names = ["task", "model", "methods", "layers", "options", "seed", "overlays"]
+        names = ["task", "model", "methods", "layers", "options", "seed", "precision", "overlays"]
         if self.weights and other.weights:
             names.append("weights")
         mine, others = self.to_dict(), other.to_dict()

@@ -115,7 +115,12 @@ class Worker:
         if isinstance(inputs[0], Batch):
             inputs = Batch.joined(inputs)
         told = self._told(items)
-        shared = {"methods": self.job.methods, "layers": list(self.job.layers) or None, "seed": self.job.seed}
+        shared = {
+            "methods": self.job.methods,
+            "layers": list(self.job.layers) or None,
+            "seed": self.job.seed,
+            "precision": self.job.precision,
+        }
         explanations = self.task.explain(inputs, **told, **shared)
         return list(zip(items, explanations, strict=True))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import InputError, LayerError, MethodError, ModelError
-from mmexplain.explainer import explain
+from mmexplain.explainer import explain, problem_of
 from mmexplain.explanation import Explanation
 from mmexplain.forward import model_runs
 from mmexplain.methods.registry import DEFAULT_METHOD, select
@@ -277,7 +277,7 @@ class Action(OutcomeTask, ClipTask):
         if search:
             # What cannot be done (no such layer, NaN) is found out at the first window, and not after a whole pass.
             next(self._each(video, windows[:1], choose, options))
-            targets = choose(self._mean_logits(video, windows, tell))
+            targets = choose(self._mean_logits(video, windows, options.get("precision"), tell))
         stitch = Stitch(windows)
         album = Album(video, stitch.numbers)
         for explanation in self._each(video, windows, targets, options, album.see):
@@ -311,14 +311,17 @@ class Action(OutcomeTask, ClipTask):
             batch = Batch({"clip": clip[None].to(like)}, geometries=[geometry], pictures=[blank])
             yield explain(self, batch, targets, **options)[0]
 
-    def _mean_logits(self, video: Video, windows: list[Window], tell: Callable[[], None]) -> Tensor:
+    def _mean_logits(
+        self, video: Video, windows: list[Window], precision: str | None, tell: Callable[[], None]
+    ) -> Tensor:
         """Logits ``[1, N]`` float64 whose probabilities are the means over the windows."""
         like = self.like
         require_ordinary(self.model)
         total: Tensor | None = None
         for clip, _ in stream_windows(video, windows, self.preprocess):
             with undisturbed(self.model, like.device), model_runs((1, *clip.shape)):
-                logits = self.encode({"clip": clip[None].to(like)}).double().cpu()
+                problem = problem_of(self, Batch({"clip": clip[None].to(like)}), precision=precision)
+                logits = problem.encode(problem.inputs).double().cpu()
             link = self._link(logits)
             values = logits.softmax(1) if link == "softmax" else logits.sigmoid() if link == "sigmoid" else logits
             total = values if total is None else total + values

@@ -145,6 +145,7 @@ def begun(request, arguments, tmp_path):
         (["--top", 2], "options"),
         (["--target", "bee"], "options"),
         (["--seed", 1], "seed"),
+        (["--precision", "bfloat16"], "precision"),
         (["--overlays"], "overlays"),
     ],
 )

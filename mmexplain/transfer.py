@@ -1,4 +1,4 @@
-"""Numbers that Python knows on their way to a device, without waiting for it."""
+"""Values on their way from the CPU to a device, without waiting for what it is doing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from torch import Tensor
 
 
 def sent(values: Any, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor of ``values`` (nested lists of numbers) on ``device``.
+    """A tensor on the CPU, or nested lists of numbers, on ``device``.
 
-    Out of pinned memory a GPU takes them when it comes to them; out of other memory the copy waits until all that was
-    asked of it before is done.
+    To a GPU out of pinned memory, in the type in which they arrive: whoever sends them, as a thread that reads ahead
+    does, waits neither for the copy nor for what was asked of the GPU before.
     """
-    made = torch.tensor(values, dtype=dtype)
-    if device.type == "cuda":
-        made = made.pin_memory()
-    return made.to(device, non_blocking=True)
+    made = values if isinstance(values, Tensor) else torch.tensor(values)
+    made = made if dtype is None else made.to(dtype)
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)

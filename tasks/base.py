@@ -159,14 +159,6 @@ def photo_batch(
     )
 
 
-def sent(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """``values``, which are on the CPU, where they go. To a GPU from pinned memory, in the type in which they arrive:
-    whoever sends them, as a thread that reads ahead does, waits neither for the copy nor for what the GPU is doing."""
-    if device.type != "cuda":
-        return values.to(device, dtype)
-    return values.to(dtype).pin_memory().to(device, non_blocking=True)
-
-
 def picture_of(photo: Photo) -> Picture:
     """The photo for display; without pixels where nobody will look at it."""
     pixels = display(photo) if photo.shown else torch.empty(0, 0, 3, dtype=torch.uint8)

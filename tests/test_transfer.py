@@ -7,7 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from mmexplain.preprocess import Preprocess
-from mmexplain.tasks.base import photo_batch, sent
+from mmexplain.tasks.base import photo_batch
+from mmexplain.transfer import sent
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 PREPROCESS = Preprocess(resize=(32, 32))

@@ -69,9 +69,7 @@ class _Back(Function):
             value = value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
             return value.transpose(0, 1)
 
-        back = pull_back(
-            targets_second(gradients, in_dims[0]), targets_second(of_cell, in_dims[1]), found, *inputs
-        )
+        back = pull_back(targets_second(gradients, in_dims[0]), targets_second(of_cell, in_dims[1]), found, *inputs)
         return back, (1, 1, 1)
 
 

@@ -95,7 +95,9 @@ def test_an_exception_inside_leaves_nothing():
     with fast_layers(model):
         with pytest.raises(RuntimeError):
             model.speak(torch.zeros(1, 7))
-        assert "LinearBackward" not in kinds(nn.functional.linear(torch.zeros(1, 256, requires_grad=True), model.speak.weight))
+        assert "LinearBackward" not in kinds(
+            nn.functional.linear(torch.zeros(1, 256, requires_grad=True), model.speak.weight)
+        )
     assert torch.overrides._get_current_function_mode_stack() == []
 
 

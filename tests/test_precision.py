@@ -276,7 +276,7 @@ def test_what_there_is_not(small: Small) -> None:
     task = Classifier(small, SQUASHED, layer="tapped")
     with pytest.raises(InputError, match=r"unknown precision 'bfloat'; closest: 'bfloat16'.*there are: float32"):
         task.explain(picture(), [0], precision="bfloat")
-    with pytest.raises(DeviceError, match="'float16' is for GPUs.*use 'bfloat16'"):
+    with pytest.raises(DeviceError, match=r"'float16' is for GPUs.*use 'bfloat16'"):
         task.explain(picture(), [0], precision="float16")
     half = Classifier(Small().eval().bfloat16(), SQUASHED, layer="tapped")
     assert half.explain(picture(), [0], precision="bfloat16").provenance["precision"] == "bfloat16"

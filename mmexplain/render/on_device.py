@@ -39,7 +39,7 @@ class Canvas:
 
     def overlays(
         self,
-        which: slice = slice(None),  # noqa: B008 - it cannot be changed
+        which: slice = slice(None),
         *,
         colormap: str | None = None,
         alpha: float = ALPHA,
@@ -54,8 +54,8 @@ class Canvas:
             signed: as for ``overlay``.
 
         Returns:
-            ``[K, 3, h, w]`` uint8 where the maps are drawn (:func:`~mmexplain.render.heat.drawn_on`), in memory with its
-            colours last.
+            ``[K, 3, h, w]`` uint8 where the maps are drawn (:func:`~mmexplain.render.heat.drawn_on`), in memory with
+            its colours last.
 
         Raises:
             InputError: an unknown colour map, or an opacity outside 0 to 1.

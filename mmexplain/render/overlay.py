@@ -29,6 +29,7 @@ from mmexplain.render.on_device import (
 )
 from mmexplain.targets import Target
 
+
 def overlay(
     explanation: Explanation,
     target: int | str | Target = 0,

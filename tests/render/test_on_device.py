@@ -172,7 +172,7 @@ def test_no_value_is_read_on_the_way(make, name) -> None:
 def test_what_cannot_be_is_refused(make) -> None:
     found = noisy(make, "squashed")
     canvas = Canvas(found, found.key(), found.picture.pixels)
-    with pytest.raises(InputError, match="opacity 1.5"):
+    with pytest.raises(InputError, match=r"opacity 1.5"):
         canvas.overlays(alpha=1.5)
     with pytest.raises(InputError, match="'inferrno'; closest: 'inferno'"):
         canvas.overlays(colormap="inferrno")

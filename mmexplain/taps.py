@@ -43,8 +43,9 @@ class LayerName:
 
 
 def resolve(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Dotted names, with globs (``layer?.*``) opened in the model's own order, without repetition. The ``_orig_mod.`` of
-    modules that ``torch.compile`` wrapped may be left out, or stay.
+    """Dotted names, with globs (``layer?.*``) opened in the model's own order, without repetition.
+
+    The ``_orig_mod.`` of modules that ``torch.compile`` wrapped may be left out, or stay.
 
     Raises:
         LayerError: a name or pattern that fits no module; the message offers the nearest names.

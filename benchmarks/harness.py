@@ -120,7 +120,7 @@ def scaled(cost: str, one: float, part: float, few: int, count: int) -> float:
         return part
     if cost == "targets":
         return part * count / few
-    return part + (part - one) / (few - 1) * (count - few)
+    return part + max(0.0, part - one) / (few - 1) * (count - few)
 
 
 # -- checking ---------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def cases(tiny: bool) -> Iterator[Case]:
         makers |= {"LSTM with attention (show-attend-tell)": with_attention, "BLIP-base": blip}
     for title, make in makers.items():
         for count in (5,) if tiny else WORDS:
-            sized = {"size": 64 if tiny else 224, "vocabulary": 50 if tiny else VOCABULARY} if "+" in title else {}
+            sized = {"size": 64 if tiny else 224, "vocabulary": 55 if tiny else VOCABULARY} if "+" in title else {}
             yield Case(
                 GROUP,
                 f"{title}, {count} words",

@@ -59,12 +59,16 @@ class Scores(nn.Module):
 
 
 class ClassScores(Scores):
-    """Logits of the first classes of a model that maps inputs to logits ``[B, N]``."""
+    """Logits of ``count`` classes from ``first`` on, of a model that maps inputs to logits ``[B, N]``."""
+
+    def __init__(self, model: nn.Module, count: int, first: int = 0) -> None:
+        super().__init__(model, count)
+        self.first = first
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[B, n]``, or ``[B · n, 1]`` by row."""
         logits: Tensor = self.plain(inputs)
-        columns = torch.tensor(self.wanted, device=logits.device)
+        columns = self.first + torch.tensor(self.wanted, device=logits.device)
         if self.by_row:
             return logits.gather(1, columns.repeat(len(logits) // len(columns))[:, None])
         return logits[:, columns]

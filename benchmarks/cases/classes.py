@@ -30,6 +30,9 @@ TITLES = {
     "vit_b_16": "ViT-B/16",
     "resnet18": "ResNet-18",
 }
+FIRST = {"vgg16": 1}
+"""Class to begin with, where class 0 has an empty map."""
+
 IMAGES, TARGETS = (1, 32), (1, 5, 100)
 
 
@@ -59,15 +62,15 @@ def grid(tokens: Tensor) -> Tensor:
 
 
 def subject(architecture: str, images: int, count: int, size: int, device: str) -> Subject:
-    """The first classes of a classifier."""
+    """Classes of a classifier."""
     model, image = model_of(architecture, device), photos(images, size, device)
     task = Classifier(model, Preprocess(resize=(size, size)))
-    layer = LAYERS[architecture]
+    layer, first = LAYERS[architecture], FIRST.get(architecture, 0)
     return Subject(
-        ClassScores(model, count),
+        ClassScores(model, count, first),
         image,
         [layer],
-        explained(task, batch_of("image", image), numbered(count), [layer]),
+        explained(task, batch_of("image", image), numbered(count, first=first), [layer]),
         fold=grid if architecture.startswith("vit") else None,
     )
 

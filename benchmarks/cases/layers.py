@@ -14,14 +14,17 @@ from mmexplain.tasks.classification.task import Classifier
 
 GROUP = "Four layers at once"
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
+FIRST = {"resnet50": 4}
+"""Class to begin with: of those before it some maps are empty."""
 
 
 def build(architecture: str, count: int, size: int, device: str) -> Ready:
     """All stages of a ResNet."""
     model, image = model_of(architecture, device), photos(1, size, device)
+    first = FIRST.get(architecture, 0)
     task = Classifier(model, Preprocess(resize=(size, size)))
-    run = explained(task, batch_of("image", image), numbered(count), LAYERS)
-    return grad_cam_case(Subject(ClassScores(model, count), image, LAYERS, run))
+    run = explained(task, batch_of("image", image), numbered(count, first=first), LAYERS)
+    return grad_cam_case(Subject(ClassScores(model, count, first), image, LAYERS, run))
 
 
 def cases(tiny: bool) -> Iterator[Case]:

@@ -13,19 +13,20 @@ import mmexplain
 from mmexplain.explanation import MapKey
 from mmexplain.geometry import Geometry
 from mmexplain.picture import Picture
+from mmexplain.taps import INPUT
 from mmexplain.targets import Target
 from mmexplain.tasks.base import Batch, Task
 
 
 def explained(
-    task: Task, batch: Batch, targets: Sequence[Target], layers: Sequence[str], method: str = "gradcam"
+    task: Task, batch: Batch, targets: Sequence[Target], layers: Sequence[str] | None, method: str = "gradcam"
 ) -> Callable[[], Maps]:
-    """Every input of the batch explained by the same targets."""
-    name = method.partition("(")[0]
+    """Every input of the batch explained by the same targets. Without layers, the method makes maps of the input."""
+    keys = [MapKey(layer, method) for layer in layers or [INPUT]]
 
     def run() -> Maps:
         found = mmexplain.explain(task, batch, [list(targets)] * len(batch), layers=layers, methods=[method])
-        return [torch.stack([explanation.maps[MapKey(layer, name)] for explanation in found]) for layer in layers]
+        return [torch.stack([explanation.maps[key] for explanation in found]) for key in keys]
 
     return run
 
@@ -37,6 +38,6 @@ def batch_of(name: str, inputs: Tensor, **context: Tensor) -> Batch:
     return Batch({name: inputs}, context, [Geometry.identity(*side)] * len(inputs), [picture] * len(inputs))
 
 
-def numbered(count: int, kind: Any = "class") -> list[Target]:
-    """The first classes."""
-    return [Target(f"{kind} {number}", kind, (number,)) for number in range(count)]
+def numbered(count: int, kind: Any = "class", first: int = 0) -> list[Target]:
+    """Classes from ``first`` on."""
+    return [Target(f"{kind} {number}", kind, (number,)) for number in range(first, first + count)]

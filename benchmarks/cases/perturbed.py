@@ -22,7 +22,7 @@ def build(method: str, device: str) -> Ready:
     """One class of a ResNet-18; what is masked is zero."""
     model, image = model_of("resnet18", device), photos(1, SIZE, device)
     task = Classifier(model, Preprocess(resize=(SIZE, SIZE)))
-    layers = [LAYER] if method == "scorecam" else ["input"]
+    layers = [LAYER] if method == "scorecam" else None
     run = explained(task, batch_of("image", image), numbered(1), layers, asked(method))
     subject = Subject(ClassScores(model, 1), image, [LAYER], run)
     freeze(subject)

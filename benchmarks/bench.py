@@ -5,8 +5,8 @@
     python benchmarks/bench.py --only caption          # cases whose group or name holds this; "*" stands for anything
     python benchmarks/bench.py --list
 
-``make bench`` runs the first. Install the peers with ``pip install -e '.[peers]'``; one that is missing is skipped. Maps
-are checked before anything is timed.
+``make bench`` runs the first. Install the peers with ``pip install -e '.[peers]'``; one that is missing is skipped.
+Maps are checked before anything is timed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from cases.case import PEERS, REPEATABLE, Case, available
 from cases.every import every
+from checks import TOLERANCE
 from common import RESULTS, Others, machine, positive, save
 from floor import measure_rates
-from harness import TOLERANCE, Limits, Memory, measure, summary
+from harness import Limits, Memory, measure, summary
 from page import report
 from peaks import peaks, prepare
 

@@ -80,41 +80,54 @@ def _wait(device: str) -> None:
 
 
 def work(subject: Subject) -> Work:
-    """Counted over the backward pass from each score to the earliest layer alone, or from one where all are alike."""
-    scores, image = subject.scores, subject.image
-    tap = subject.taps[0]
-    leaves: list[Tensor] = []
+    """Counted over the backward pass from each score alone, or from one where all are alike."""
+    scores, count = subject.scores, subject.scores.count
+    leaf, found, written = _cut(subject)
+    flops = 0
+    with sdpa_kernel(SDPBackend.MATH), without_onednn():
+        for number in range(1 if subject.alike else count):
+            with FlopCounterMode(display=False) as counter:
+                torch.autograd.grad(found[:, number].sum(), leaf, retain_graph=True)
+            flops += counter.get_total_flops()
+    before, after = executed(subject)
+    modules = [*before, *after] if subject.to_input else after
+    weights = {id(weight): weight.nbytes for module in modules for weight in module.parameters()}
+    return Work(flops * count if subject.alike else flops, written * (1 + count) + sum(weights.values()))
+
+
+def _cut(subject: Subject) -> tuple[Tensor, Tensor, int]:
+    """What is differentiated with respect to, the scores of all targets with their graph, and the bytes of all layers'
+    outputs, or of the input."""
+    scores, image, leaves = subject.scores, subject.image, list[Tensor]()
+    sizes = [image.nbytes] if subject.to_input else []
 
     def cut(_: nn.Module, __: object, output: Tensor) -> Tensor:
         leaves.append(output.detach().requires_grad_())
         return leaves[-1] * 1  # an in-place operation that follows must not write to a leaf
 
-    sizes: list[int] = []
-    measured = [other.register_forward_hook(lambda _, __, output: sizes.append(output.nbytes)) for other in subject.taps]
+    def measure(_: nn.Module, __: object, output: Tensor) -> None:
+        sizes.append(output.nbytes)
+
+    if subject.to_input:
+        handles = []
+        image = image.clone().requires_grad_()
+        leaves.append(image)
+    else:
+        handles = [tap.register_forward_hook(measure) for tap in subject.taps]
+        handles.append(subject.taps[0].register_forward_hook(cut))
     flags = [parameter.requires_grad for parameter in scores.parameters()]
-    handle = tap.register_forward_hook(cut)
     scores.requires_grad_(False)
     scores.want()
-    numbers = range(1) if subject.alike else range(scores.count)
-    flops = 0
     try:
         # The counter knows neither fused attention nor oneDNN's recurrent layers.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_onednn():
             found = scores(image)
-            for number in numbers:
-                with FlopCounterMode(display=False) as counter:
-                    torch.autograd.grad(found[:, number].sum(), leaves[0], retain_graph=True)
-                flops += counter.get_total_flops()
+        return leaves[0], found, sum(sizes)
     finally:
-        for hook in (handle, *measured):
-            hook.remove()
+        for handle in handles:
+            handle.remove()
         for parameter, flag in zip(scores.parameters(), flags, strict=True):
             parameter.requires_grad_(flag)
-    if subject.alike:
-        flops *= scores.count
-    _, after = executed(subject)
-    weights = {id(weight): weight.nbytes for module in after for weight in module.parameters()}
-    return Work(flops, sum(sizes) * (1 + scores.count) + sum(weights.values()))
 
 
 @contextmanager
@@ -128,15 +141,22 @@ def without_onednn() -> Iterator[None]:
         backend.enabled = before
 
 
-def fastest_forward(subject: Subject, device: str) -> tuple[str, float]:
-    """Which way of running the forward pass is the fastest, and its time as a share of the plain one's."""
-    image, model = subject.image, subject.scores
+def fastest_forward(subject: Subject, device: str, photos: int | None = None) -> tuple[str, float]:
+    """Which way of running the forward pass is the fastest, and its time as a multiple of the plain one's.
+
+    Args:
+        subject: the model and its input.
+        device: where.
+        photos: how many copies of the input go through at once, instead of the input as it is.
+    """
+    model = subject.scores
+    image = subject.image if photos is None else subject.image.repeat(photos, *[1] * (subject.image.ndim - 1))
     last: Any = {4: torch.channels_last, 5: torch.channels_last_3d}[image.ndim]
 
-    def run(photos: Tensor) -> Callable[[], Any]:
-        @torch.inference_mode()
+    def run(inputs: Tensor, mode: Any) -> Callable[[], Any]:
         def forward() -> Any:
-            return model.plain(photos)
+            with mode():
+                return model.plain(inputs)
 
         return forward
 
@@ -144,16 +164,19 @@ def fastest_forward(subject: Subject, device: str) -> tuple[str, float]:
     subject.forward()
     _wait(device)
     rounds = 2 if time.perf_counter() - start > SLOW else 5
-    shares = {"as it comes": 1.0}
-    _, contiguous = alternate(subject.forward, {"": run(image)}, rounds, device=device)
-    shares["inference mode"] = statistics.median(contiguous[""].ratios)
-    plain = statistics.median(contiguous[""].seconds) / shares["inference mode"]
+    runs = {"inference mode": run(image, torch.inference_mode)}
+    if photos is not None:
+        runs["as it comes"] = run(image, torch.no_grad)
+    _, timings = alternate(subject.forward, runs, rounds, device=device)
+    shares = {name: statistics.median(timing.ratios) for name, timing in timings.items()}
+    shares.setdefault("as it comes", 1.0)
+    plain = statistics.median(timings["inference mode"].seconds) / shares["inference mode"]
     model.to(memory_format=last)
     try:
-        runs = {"": run(image.contiguous(memory_format=last))}
-        _, turned = alternate(subject.forward, runs, rounds, device=device)
+        runs = {"": run(image.contiguous(memory_format=last), torch.inference_mode)}
+        _, timings = alternate(subject.forward, runs, rounds, device=device)
     finally:
         model.to(memory_format=torch.contiguous_format)
-    shares["channels last"] = statistics.median(turned[""].seconds) / plain
+    shares["channels last"] = statistics.median(timings[""].seconds) / plain
     best = min(shares, key=lambda name: shares[name])
     return best, shares[best]

@@ -13,13 +13,8 @@ from typing import Any
 import floor
 import torch
 from cases.case import OWN, PEERS, Case, Contender, Maps, Ready, Subject, Variants
+from checks import check, passes
 from common import Timing, alternate
-
-TOLERANCE = 1e-4
-"""Largest difference of two maps, relative to the maximum of the map."""
-
-CORRELATED = 0.95
-"""Least correlation of maps whose definitions differ."""
 
 FEWEST = 3
 """Rounds, at least."""
@@ -123,73 +118,6 @@ def scaled(cost: str, one: float, part: float, few: int, count: int) -> float:
     return part + max(0.0, part - one) / (few - 1) * (count - few)
 
 
-# -- checking ---------------------------------------------------------------------------------------------------------
-
-
-def difference(own: Maps, found: Maps) -> float:
-    """Largest difference of the first maps, relative to each map's maximum; all targets that were made are compared.
-
-    Raises:
-        SystemExit: all maps are empty, or of other shapes.
-    """
-    largest = 0.0
-    for reference, value in zip(own, found, strict=True):
-        expected, given = reference[:, : value.shape[1]].double().cpu(), value.detach().double().cpu()
-        if expected.shape != given.shape:
-            raise SystemExit(f"maps of {tuple(given.shape)} beside {tuple(expected.shape)}")
-        if not bool(expected.any()):
-            raise SystemExit("every map is empty: nothing is compared")
-        scale = expected.abs().flatten(2).amax(2)
-        scale = scale.clamp(min=float(scale.max()) * 1e-3)
-        largest = max(largest, float(((expected - given).abs().flatten(2).amax(2) / scale).max()))
-    return largest
-
-
-def correlation(own: Maps, found: Maps) -> float:
-    """Smallest correlation of a map with its counterpart."""
-    pairs = zip(own, found, strict=True)
-    flat = [
-        torch.stack([a.flatten(), b.flatten()])
-        for reference, value in pairs
-        for a, b in zip(reference.double().cpu().flatten(0, 1), value.double().cpu().flatten(0, 1), strict=True)
-    ]
-    return min(float(torch.corrcoef(pair)[0, 1]) for pair in flat)
-
-
-def check(name: str, own: Maps, entry: Entry) -> dict[str, float]:
-    """How the maps differ from mmexplain's.
-
-    Raises:
-        SystemExit: by too much.
-    """
-    seen = own if entry.contender.seen_as is None else entry.contender.seen_as(own)
-    if entry.contender.alike == "correlated":
-        together = correlation(seen, entry.maps)
-        if not together >= CORRELATED:
-            raise SystemExit(f"{name}: maps correlate with mmexplain's by {together:.3f} only")
-        return {"correlation": together}
-    off = difference(seen, entry.maps)
-    if not off <= TOLERANCE:
-        raise SystemExit(f"{name}: maps differ from mmexplain's by {off:.1e}")
-    return {"difference": off}
-
-
-def passes(ready: Ready, run: Callable[[], Any]) -> int:
-    """Photos that go through the model in a call."""
-    rows = 0
-
-    def count(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
-        nonlocal rows
-        rows += len(inputs[0])
-
-    handle = ready.subject.scores.model.register_forward_pre_hook(count)
-    try:
-        run()
-    finally:
-        handle.remove()
-    return rows
-
-
 # -- one case ---------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +184,7 @@ def measure(case: Case, limits: Limits, rates: floor.Rates, memory: Memory) -> d
         entries[name], taken = enter(name, variants, case.targets, limits, known)
         round_ += taken
         if name != OWN:
-            checks[name] = check(f"{case.name}: {name}", entries[OWN].maps, entries[name])
+            checks[name] = check(f"{case.name}: {name}", entries[OWN].maps, entries[name].contender, entries[name].maps)
     through = {}
     if ready.passes is not None:
         for name, entry in entries.items():
@@ -297,8 +225,8 @@ def _record(
     through: dict[str, int],
 ) -> dict[str, Any]:
     subject: Subject = ready.subject
-    way, share = floor.fastest_forward(subject, limits.device)
-    work = floor.work(subject)
+    way, share = floor.fastest_forward(subject, limits.device, ready.passes)
+    work = floor.Work(0, 0) if ready.passes else floor.work(subject)
     head = work.seconds(rates)
     forward = statistics.median(stick.seconds)
     least = 1e3 * (share * forward + head)

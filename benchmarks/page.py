@@ -18,8 +18,8 @@ Random weights (bundled ones where a bundled model is named), inputs of noise. T
 rounds in changing order; a multiple of the forward pass is taken to the forward passes right before and after: of the \
 whole model as it comes, without a graph, and for captions with its decoder reading all words. All contenders explain \
 the same model object, in float32, at the layer's resolution, after the ReLU, and their maps were compared before \
-anything was timed: equal to {tolerance:.0e} of each map's maximum unless a line says otherwise. Every contender is set \
-up once (not timed) and gets the prepared input, but in the last group, which begins and ends with files. All \
+anything was timed: equal to {tolerance:.0e} of each map's maximum unless a line says otherwise. Every contender is \
+set up once (not timed) and gets the prepared input, but in the last group, which begins and ends with files. All \
 parameters are frozen but the last one before the earliest layer, so that the peers' graphs begin as late as they can; \
 as models come, pytorch-grad-cam and the naive loop would go back through all of it.
 
@@ -39,8 +39,9 @@ back from all scores to the earliest layer as the machine would make it at full 
 autograd's backward pass by the machine's rate in matrix products ({gflops:.0f} GFLOP/s, measured in this run), or \
 bytes (activations read, gradients of all targets written, the head's weights read once) by its bandwidth in copying \
 ({gigabytes:.1f} GB/s), whichever takes longer. A contender can lie below it where it need not make all gradients: \
-Grad-CAM needs only their mean over the places.
-- **Score-CAM** has no baseline at captum; torch-cam scales masks before they are enlarged, pytorch-grad-cam aligns \
+Grad-CAM needs only their mean over the places. For guided maps the way back goes on to the input; for methods that \
+change the photo the floor is the fastest forward pass of all changed photos in one batch.
+- **Score-CAM**: torch-cam scales masks before they are enlarged, pytorch-grad-cam aligns \
 corners when it enlarges them: their maps are correlated with mmexplain's, not equal.
 - **peak MiB**: what a call takes at most above what its process holds between calls, in a process of its own; \
 contenders that go target by target were given two."""
@@ -99,8 +100,10 @@ def section(name: str, case: Mapping[str, Any]) -> str:
 
     rows = [
         ["floor", _few(floor["ms"]), f"{floor['ms'] / milliseconds:.2f}", "1.00", "-", *(["-"] if peaks else [])],
-        ["forward pass", _spread(forward["ms"]), "1.00", f"{milliseconds / floor['ms']:.2f}", "-"]
-        + memory("forward pass"),
+        [
+            *("forward pass", _spread(forward["ms"]), "1.00", f"{milliseconds / floor['ms']:.2f}", "-"),
+            *memory("forward pass"),
+        ],
     ]
     for part, found in case["parts"].items():
         rows.append([part, _spread(found["ms"]), f"{found['ratio']['median']:.2f}", "-", "-", *memory(part)])

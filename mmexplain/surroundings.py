@@ -33,7 +33,7 @@ def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
             stack.enter_context(_recurrent_modules_without_cudnn(model))
         elif device.type == "cpu":
             # oneDNN's recurrent backward pass works out the weights' gradients, which nobody asks for, and vmap does
-            # not know it: PyTorch's own cells take 10-20 % less time for 12 words (benchmarks/words.py).
+            # not know it: PyTorch's own cells take 10-20 % less time for 12 words (benchmarks/bench.py).
             stack.enter_context(_recurrent_modules_without(_onednn, model))
         yield
 

@@ -35,7 +35,10 @@ class WordScores(Scores):
         """``[B, n]``, or ``[B · n, 1]`` by row."""
         wanted = torch.tensor(self.wanted, device=images.device)
         tokens = self.tokens[:, : max(self.wanted) + 1].expand(len(images), -1)
-        hidden = self.model.decode(self.model.encode(images), tokens).hidden
+        features = self.model.encode(images)
+        # cuDNN's recurrent kernels refuse a backward pass in eval mode.
+        with torch.backends.cudnn.flags(enabled=not torch.is_grad_enabled(), allow_tf32=False):
+            hidden = self.model.decode(features, tokens).hidden
         if self.by_row:
             steps = wanted.repeat(len(images) // len(wanted))[:, None]
             hidden = hidden[torch.arange(len(images), device=images.device)[:, None], steps]

@@ -90,6 +90,7 @@ class Subject:
         fold: the layer's tokens → ``[B, C, *S]``, where it does not put out maps.
         repeatable: whether photos may be repeated for every target.
         alike: whether the way back costs the same for each target.
+        to_input: whether the gradients of the input itself are asked for.
         parts: parts of the forward pass that are timed beside it.
     """
 
@@ -100,6 +101,7 @@ class Subject:
     fold: Callable[[Tensor], Tensor] | None = None
     repeatable: bool = True
     alike: bool = True
+    to_input: bool = False
     parts: dict[str, Callable[[], Any]] = field(default_factory=dict)
 
     @property

@@ -25,7 +25,7 @@ def build(architecture: str, count: int, size: int, device: str) -> Ready:
             module.inplace = False  # type: ignore[assignment]
     task = Classifier(model, Preprocess(resize=(size, size)))
     run = explained(task, batch_of("image", image), numbered(count), ["layer4"], "guided-gradcam")
-    subject = Subject(ClassScores(model, count), image, ["layer4"], run)
+    subject = Subject(ClassScores(model, count), image, ["layer4"], run, to_input=True)
     freeze(subject)
     return Ready(
         subject,

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "mmexplain", "grad-cam", "captum", "torchcam")
 
 
 # -- the machine ------------------------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     }
     if device.startswith("cuda"):
         found["gpu"] = torch.cuda.get_device_name(device)
-    for package in ("torch", "torchvision", "mmexplain", "grad-cam", "captum", "torchcam"):
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -50,8 +51,7 @@ def describe(record: Mapping[str, Any]) -> str:
     """One line about the machine."""
     place = [record["cpu"], f"{record['cores']} cores", f"{record['threads']} threads"]
     place += [record["gpu"]] if "gpu" in record else []
-    names = ("torch", "torchvision", "mmexplain", "grad-cam", "captum", "torchcam")
-    packages = [f"{name} {record[name]}" for name in names if name in record]
+    packages = [f"{name} {record[name]}" for name in PACKAGES if name in record]
     line = f"{', '.join(place)}; {', '.join(packages)}; {record['date']}"
     others = record.get("others")
     if others is not None:

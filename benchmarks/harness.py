@@ -160,12 +160,12 @@ def again(name: str, variants: Variants, count: int, budget: float, known: Known
     if first is None or first.timing is None or len(variants) > 1:
         return None
     one = statistics.median(first.timing.seconds)
-    (contender,) = variants.values()
+    ((way, contender),) = variants.items()
     part = part_of(contender, one, one, budget, count)
     found = known.get((name, part))
     if one < budget or found is None:
         return None
-    return Entry(found.way, contender, part, found.maps, found.timing, first.timing)
+    return Entry(way, contender, part, found.maps, found.timing, first.timing)
 
 
 def measure(case: Case, limits: Limits, rates: floor.Rates, memory: Memory) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def both_ways(subject: Subject, attribute: Callable[[Tensor], Maps]) -> Variants
             found = attribute(image.repeat_interleave(count, 0))
         return [maps.unflatten(0, (len(image), count)) for maps in found]
 
-    ways = {ONE_BY_ONE: Contender(one_by_one, "targets")}
+    ways = {ONE_BY_ONE if scores.count > 1 else "": Contender(one_by_one, "targets")}
     if 1 < scores.count and len(image) * scores.count <= REPEATABLE and subject.repeatable:
         ways[REPEATED] = Contender(repeated)
     return ways

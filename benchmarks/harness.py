@@ -22,6 +22,9 @@ FEWEST = 3
 ROUNDS_OF_BUDGET = 12
 """A case may take this many times what a contender may take in a round."""
 
+LEAST_STEP = 0.02
+"""Share of the first target's time that a further one is taken to cost at least, when the part is chosen."""
+
 SLOW = 0.5
 """Seconds from which the yardstick runs once a round only."""
 
@@ -63,13 +66,13 @@ class Entry:
     one: Timing | None = None
 
 
-Known = dict[tuple[str, int], Entry]
-"""Contender and number of targets → how that was timed."""
+Known = dict[str, Entry]
+"""Contender → how it was timed over one target."""
 
 
 @dataclass
 class Memory:
-    """What cases of one family tell each other: a contender takes as long for the same few targets in all."""
+    """What cases of one family tell each other: a contender takes as long for one target in all."""
 
     family: str = ""
     entries: Known = field(default_factory=dict)
@@ -96,9 +99,10 @@ def part_of(contender: Contender, one: float, step: float, budget: float, count:
     """
     if contender.cost == "whole":
         return count
-    fitting = 1 + int(max(0.0, budget - one) / max(step, 1e-9))
-    least = 2 if contender.cost == "graph" else 1  # what is added by a target must be seen
-    return min(count, max(least, fitting))
+    if contender.cost == "graph":
+        # The ways back alone have the budget: what a target adds must stand out from the noise of the forward pass.
+        return min(count, max(2, 1 + int(budget / max(step, 1e-9))))
+    return min(count, max(1, 1 + int(max(0.0, budget - one) / max(step, 1e-9))))
 
 
 def scaled(cost: str, one: float, part: float, few: int, count: int) -> float:
@@ -142,7 +146,7 @@ def enter(name: str, variants: Variants, count: int, limits: Limits, known: Know
             one, maps = _seconds(partial(contender.run, few), device)
         step = one
         if contender.cost == "graph" and count > 1:
-            step = max(_seconds(partial(contender.run, 2), device)[0] - one, 1e-3 * one)
+            step = max(_seconds(partial(contender.run, 2), device)[0] - one, LEAST_STEP * one)
         part = part_of(contender, one, step, limits.budget, count)
         whole = one + step * (count - few)
         found.append((whole, one, one + step * (part - few), Entry(way, contender, part, maps)))
@@ -156,16 +160,14 @@ def enter(name: str, variants: Variants, count: int, limits: Limits, known: Know
 
 def again(name: str, variants: Variants, count: int, budget: float, known: Known) -> Entry | None:
     """A contender that is too slow to be timed anew, as it was in an earlier case of the family."""
-    first = known.get((name, 1))
+    first = known.get(name)
     if first is None or first.timing is None or len(variants) > 1:
         return None
     one = statistics.median(first.timing.seconds)
     ((way, contender),) = variants.items()
-    part = part_of(contender, one, one, budget, count)
-    found = known.get((name, part))
-    if one < budget or found is None:
+    if one < budget or contender.cost != "targets":
         return None
-    return Entry(way, contender, part, found.maps, found.timing, first.timing)
+    return Entry(way, contender, 1, first.maps, first.timing)
 
 
 def measure(case: Case, limits: Limits, rates: floor.Rates, memory: Memory) -> dict[str, Any]:
@@ -208,8 +210,8 @@ def measure(case: Case, limits: Limits, rates: floor.Rates, memory: Memory) -> d
     for name, entry in entries.items():
         entry.timing = entry.timing or timings[name]
         entry.one = entry.one or timings.get(f"{name}, one target")
-        if entry.contender.cost != "whole":
-            known[name, entry.part] = entry
+        if entry.contender.cost == "targets" and entry.part == 1:
+            known[name] = entry
     return _record(case, ready, limits, rates, stick, timings, entries, checks, through)
 
 

@@ -33,7 +33,7 @@ faster. It has no way to fold tokens.
 no switch, are taken out by a subclass, but in the last group; NumPy stays.
 - **~**: a contender that goes target by target was run over some of the targets, as many as fit into {budget:g} \
 seconds a round, and scaled up: in proportion, or, for one forward pass with many ways back, by what each further \
-target adds. Over the same few targets it is timed once for cases that differ in the number of targets alone.
+target adds. One that is too slow for more than one target is timed once for cases that differ in their number alone.
 - **floor**: the fastest forward pass that was found (as it comes, in inference mode, or channels last), and the way \
 back from all scores to the earliest layer as the machine would make it at full speed: operations counted over \
 autograd's backward pass by the machine's rate in matrix products ({gflops:.0f} GFLOP/s, measured in this run), or \

@@ -27,6 +27,10 @@ def model_of(name: str, device: str) -> nn.Module:
     """A model with random weights, the same every time."""
     torch.manual_seed(0)
     model: nn.Module = I3D() if name == "I3D" else getattr(video, name)(num_classes=400)
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            # PyTorch's own beginning lets activations die away over I3D's depth.
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return model.eval().to(device)
 
 

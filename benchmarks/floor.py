@@ -81,7 +81,7 @@ def _wait(device: str) -> None:
 
 def work(subject: Subject) -> Work:
     """Counted over the backward pass from each score alone, or from one where all are alike."""
-    scores, count = subject.scores, subject.scores.count
+    count = subject.scores.count
     leaf, found, written = _cut(subject)
     flops = 0
     with sdpa_kernel(SDPBackend.MATH), without_onednn():

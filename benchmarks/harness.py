@@ -285,4 +285,3 @@ def summary(name: str, record: dict[str, Any]) -> None:
     found = {peer: entry["ratio"]["median"] for peer, entry in record["contenders"].items()}
     parts = [f"{peer} {found[peer]:.2f}" for peer in (OWN, *PEERS) if peer in found]
     print(f"{name}: forward pass {record['forward']['ms']['median']:.0f} ms; x: {', '.join(parts)}", file=sys.stderr)
-

@@ -93,7 +93,7 @@ def test_maps_that_differ_are_found():
     # Of the first target alone; its second place is 1e-3 of its maximum off.
     assert checks.difference(own, [off[0][:, :1]]) == pytest.approx(1e-3, rel=1e-3)
     equal = case.Contender(lambda _: [])
-    with pytest.raises(SystemExit, match="differ from mmexplain's by 1.0e-03"):
+    with pytest.raises(SystemExit, match=r"differ from mmexplain's by 1\.0e-03"):
         checks.check("peer", own, equal, off)
     with pytest.raises(SystemExit, match="empty"):
         checks.difference([torch.zeros(1, 1, 2, 2)], [torch.zeros(1, 1, 2, 2)])

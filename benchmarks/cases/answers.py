@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from cases.case import Case, ClassScores, Ready, Subject, grad_cam_case
-from cases.classes import photos
-from cases.own import batch_of, explained, numbered
 from torch import Tensor
 
 import mmexplain
+from cases.case import Case, ClassScores, Ready, Subject, grad_cam_case
+from cases.classes import photos
+from cases.own import batch_of, explained, numbered
 
 GROUP = "Answers"
 MODEL, QUESTION, COUNT = "deeper-lstm-norm-i", "what is the colour of the shirt", 16

@@ -7,20 +7,48 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases.case import Maps, Ready, Scores, Subject, grad_cam_case
-from cases.classes import grid
 from PIL import Image
 from torch import Tensor
 
+from cases.case import Maps, Ready, Scores, Subject, grad_cam_case
+from cases.classes import grid
 from mmexplain.explanation import MapKey
 from mmexplain.io import load_image
 from mmexplain.tasks.huggingface.checkpoint import Checkpoint
 from mmexplain.tasks.huggingface.speaking import Captioning, captioner
 
-WORDS = (
-    "a an the of in on and with is are man woman dog cat ball red green blue sitting running table street two three "
-    "photo picture person playing one sentence"
-).split()
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "of",
+    "in",
+    "on",
+    "and",
+    "with",
+    "is",
+    "are",
+    "man",
+    "woman",
+    "dog",
+    "cat",
+    "ball",
+    "red",
+    "green",
+    "blue",
+    "sitting",
+    "running",
+    "table",
+    "street",
+    "two",
+    "three",
+    "photo",
+    "picture",
+    "person",
+    "playing",
+    "one",
+    "sentence",
+]
 
 
 @lru_cache(maxsize=1)

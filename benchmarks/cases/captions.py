@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from captioners import TAP, Adapter, Captioner
-from cases.case import Case, Ready, Scores, Subject, grad_cam_case
-from cases.classes import photos
-from cases.own import batch_of, explained
 from torch import Tensor
 
 import mmexplain
+from cases.case import Case, Ready, Scores, Subject, grad_cam_case
+from cases.classes import photos
+from cases.own import batch_of, explained
 from mmexplain.preprocess import Preprocess
 from mmexplain.targets import Target
 from mmexplain.tasks.captioning.task import Captioning

@@ -8,10 +8,10 @@ from functools import lru_cache, partial
 import timm
 import torch
 import torchvision
-from cases.case import Case, ClassScores, Ready, Subject, grad_cam_case
-from cases.own import batch_of, explained, numbered
 from torch import Tensor, nn
 
+from cases.case import Case, ClassScores, Ready, Subject, grad_cam_case
+from cases.own import batch_of, explained, numbered
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification.task import Classifier
 

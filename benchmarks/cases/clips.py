@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 
 import torch
-from cases.case import Case, ClassScores, Ready, Subject, grad_cam_case
-from cases.own import batch_of, explained, numbered
 from torch import nn
 from torchvision.models import video
 
+from cases.case import Case, ClassScores, Ready, Subject, grad_cam_case
+from cases.own import batch_of, explained, numbered
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.action import Action
 from mmexplain.tasks.action.i3d import I3D

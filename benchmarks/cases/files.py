@@ -11,6 +11,12 @@ from typing import Any
 import numpy as np
 import skimage.data
 import torch
+from peers.naive import backward_from, kept, weighed
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torchvision import transforms
+
 from cases.case import (
     GRAD_CAM,
     NAIVE,
@@ -26,12 +32,6 @@ from cases.case import (
     gathered,
 )
 from cases.classes import TITLES, model_of
-from peers.naive import backward_from, kept, weighed
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional
-from torchvision import transforms
-
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification.task import Classifier
 

@@ -6,11 +6,11 @@ import copy
 from collections.abc import Iterator
 from functools import partial
 
+from peers import captum_library, grad_cam, naive, torch_cam
+
 from cases.case import GRAD_CAM, NAIVE, OWN, Case, ClassScores, Contender, Ready, Subject, freeze, gathered
 from cases.classes import TITLES, model_of, photos
 from cases.own import batch_of, explained, numbered
-from peers import captum_library, grad_cam, naive, torch_cam
-
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification.task import Classifier
 

@@ -8,7 +8,6 @@ from functools import partial
 from cases.case import Case, ClassScores, Ready, Subject, grad_cam_case
 from cases.classes import TITLES, model_of, photos
 from cases.own import batch_of, explained, numbered
-
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification.task import Classifier
 

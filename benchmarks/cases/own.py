@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from cases.case import Maps
 from torch import Tensor
 
 import mmexplain
+from cases.case import Maps
 from mmexplain.explanation import MapKey
 from mmexplain.geometry import Geometry
 from mmexplain.picture import Picture

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from peers import captum_library, grad_cam, naive, torch_cam
+
 from cases.case import GRAD_CAM, NAIVE, OWN, Case, ClassScores, Contender, Ready, Subject, Variants, freeze, gathered
 from cases.classes import model_of, photos
 from cases.own import batch_of, explained, numbered
-from peers import captum_library, grad_cam, naive, torch_cam
-
 from mmexplain.preprocess import Preprocess
 from mmexplain.tasks.classification.task import Classifier
 

@@ -45,7 +45,7 @@ def both_ways(subject: Subject, attribute: Callable[[Tensor], Maps]) -> Variants
         return [maps.unflatten(0, (len(image), count)) for maps in found]
 
     ways = {ONE_BY_ONE if scores.count > 1 else "": Contender(one_by_one, "targets")}
-    if 1 < scores.count and len(image) * scores.count <= REPEATABLE and subject.repeatable:
+    if scores.count > 1 and len(image) * scores.count <= REPEATABLE and subject.repeatable:
         ways[REPEATED] = Contender(repeated)
     return ways
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from cases.case import CannotError, Contender, Maps, Subject, Variants
-from peers.captum_library import both_ways
 from torch import Tensor
+
+from peers.captum_library import both_ways
 
 
 def _unscaled(subject: Subject) -> Any:
@@ -57,6 +58,7 @@ class Hooked:
         method.activations_and_grads.release()
 
     def __call__(self, image: Tensor, targets: Any) -> Any:
+        """What the method makes."""
         method = self.method
         kept = type(method.activations_and_grads)(
             method.model, method.target_layers, method.reshape_transform, method.detach

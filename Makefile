@@ -2,6 +2,8 @@
 #   make demo       a report on real photos, in demo-report/
 #   make app        the app in your browser, with the bundled models and sample photos
 #   make test       the tests
+#   make bench      mmexplain beside pytorch-grad-cam, captum and torch-cam, about 45 minutes: benchmarks/results/bench.md
+#                   (BENCH_ARGS="--quick --out /tmp/bench" for a smoke run of 3 minutes)
 #   make notebooks  runs the notebooks in demos/ again and stores their outputs
 #   make docs       the API reference, in docs/build/html/
 #   make pictures   the README's pictures, in docs/pictures/ (needs Chromium)
@@ -10,12 +12,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?= -n 2
+BENCH_ARGS ?= --memory
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: demo app test notebooks docs pictures lint style types clean
+.PHONY: demo app test bench notebooks docs pictures lint style types clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.demo
@@ -26,6 +29,9 @@ app: $(VENV)/.app
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 notebooks: $(VENV)/.test
 	$(BIN)/python -m tests.notebooks

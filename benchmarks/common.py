@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "mmexplain", "grad-cam", "captum", "torchcam")
 
 
 # -- the machine ------------------------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     }
     if device.startswith("cuda"):
         found["gpu"] = torch.cuda.get_device_name(device)
-    for package in ("torch", "torchvision", "mmexplain", "grad-cam", "captum", "torchcam"):
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -50,8 +51,7 @@ def describe(record: Mapping[str, Any]) -> str:
     """One line about the machine."""
     place = [record["cpu"], f"{record['cores']} cores", f"{record['threads']} threads"]
     place += [record["gpu"]] if "gpu" in record else []
-    names = ("torch", "torchvision", "mmexplain", "grad-cam", "captum", "torchcam")
-    packages = [f"{name} {record[name]}" for name in names if name in record]
+    packages = [f"{name} {record[name]}" for name in PACKAGES if name in record]
     line = f"{', '.join(place)}; {', '.join(packages)}; {record['date']}"
     others = record.get("others")
     if others is not None:
@@ -128,28 +128,41 @@ def alternate(
     seed: int = 0,
     device: str = "cpu",
     progress: str = "",
+    every: int = 1,
+    warm: bool = False,
 ) -> tuple[Timing, dict[str, Timing]]:
     """Time the contenders in rounds, each in a new order, a yardstick run between any two of them.
 
     A ratio is taken between runs that lie next to each other, so a machine that slows down for a while, or is shared,
     moves it little.
+
+    Args:
+        yardstick: what all are held against.
+        contenders: by name.
+        rounds: how many.
+        seed: of the orders.
+        device: "cuda" times with CUDA's events.
+        progress: what is shown while it runs.
+        every: contenders from one yardstick run to the next.
+        warm: whether all have been run before.
     """
     shuffle = random.Random(seed)
     names = list(contenders)
     stick = Timing()
     found = {name: Timing() for name in names}
-    for run in (yardstick, *contenders.values()):
+    for run in () if warm else (yardstick, *contenders.values()):
         run()
     for number in range(rounds):
         if progress:
             print(f"\r{progress}: round {number + 1}/{rounds}", end="", file=sys.stderr, flush=True)
         shuffle.shuffle(names)
         before = _seconds(yardstick, device)
-        for name in names:
-            taken = _seconds(contenders[name], device)
+        for start in range(0, len(names), every):
+            taken = {name: _seconds(contenders[name], device) for name in names[start : start + every]}
             after = _seconds(yardstick, device)
-            found[name].seconds.append(taken)
-            found[name].ratios.append(2 * taken / (before + after))
+            for name, seconds in taken.items():
+                found[name].seconds.append(seconds)
+                found[name].ratios.append(2 * seconds / (before + after))
             stick.seconds.append(after)
             stick.ratios.append(1.0)
             before = after
@@ -161,10 +174,14 @@ def alternate(
 def _seconds(run: Callable[[], Any], device: str) -> float:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
+        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        first.record()
+        run()
+        last.record()
+        last.synchronize()
+        return 1e-3 * float(first.elapsed_time(last))
     start = time.perf_counter()
     run()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
 

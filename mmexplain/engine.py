@@ -16,7 +16,7 @@ Three strategies push K gradients through; they agree to rounding:
 
 ``auto`` runs ``decode`` once, expands what it returned, and takes ``vjp`` from there back to the taps: no forward work
 is repeated, and a large output layer sees each target once. On an accelerator, and where ``vmap`` or the output do not
-allow it, it expands the features instead (``benchmarks/words.py`` and ``benchmarks/strategies.py`` measure all of
+allow it, it expands the features instead (``benchmarks/bench.py`` and ``benchmarks/strategies.py`` measure all of
 them). Where ``vmap`` has no rule for an operator on the way to the taps, ``loop`` takes over, and so it does for
 ``auto`` where ``decode`` is most of the model (``Problem.heavy_decode``) and its output cannot be expanded.
 

@@ -43,7 +43,7 @@ def undisturbed(model: nn.Module, device: torch.device, *, fast: bool = False) -
             stack.enter_context(fast_layers(model))
         elif device.type == "cpu":
             # oneDNN's recurrent backward pass works out the weights' gradients, which nobody asks for, and vmap does
-            # not know it: PyTorch's own cells take 10-20 % less time for 12 words (benchmarks/words.py).
+            # not know it: PyTorch's own cells take 10-20 % less time for 12 words.
             stack.enter_context(_recurrent_modules_without(onednn, model))
         yield
 

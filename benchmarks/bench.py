@@ -1,0 +1,130 @@
+"""mmexplain beside its peers, in one run: pytorch-grad-cam, captum, torch-cam and a loop written by hand.
+
+    python benchmarks/bench.py --memory                # everything; writes benchmarks/results/bench.{md,json}
+    python benchmarks/bench.py --quick                 # a few cases, three rounds
+    python benchmarks/bench.py --only caption          # cases whose group or name holds this; "*" stands for anything
+    python benchmarks/bench.py --list
+
+``make bench`` runs the first. Install the peers with ``pip install -e '.[peers]'``; one that is missing is skipped.
+Maps are checked before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from cases.case import PEERS, REPEATABLE, Case, available
+from cases.every import every
+from checks import TOLERANCE
+from common import RESULTS, Others, machine, positive, save
+from floor import measure_rates
+from harness import Limits, Memory, measure, summary
+from page import report
+from peaks import peaks, prepare
+
+QUICK_ROUNDS, QUICK_BUDGET = 3, 0.3
+
+
+def chosen(patterns: list[str] | None, quick: bool, tiny: bool) -> list[Case]:
+    """The cases that are asked for.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    found = [case for case in every(tiny) if tiny or not quick or case.quick]
+    if patterns:
+        found = [
+            case
+            for case in found
+            if any(
+                fnmatch.fnmatch(f"{case.group}/{case.name}".casefold(), f"*{pattern.casefold()}*")
+                for pattern in patterns
+            )
+        ]
+    if not found:
+        raise SystemExit(f"no case is called {', '.join(patterns or [])}: --list names them")
+    return found
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="part of GROUP/CASE; may be repeated")
+    parser.add_argument("--rounds", type=positive, help="at most; 15, or 3 with --quick")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of a contender in a round; 2.5, or 0.3")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: does it run?")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too (on the CPU: Linux)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=positive, help="threads that torch may use; its own choice if left out")
+    parser.add_argument("--list", action="store_true", help="name the cases and end")
+    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    arguments = parser.parse_args()
+    arguments.rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else 15)
+    arguments.budget = arguments.budget or (QUICK_BUDGET if arguments.quick else 2.5)
+    return arguments
+
+
+def main() -> None:
+    arguments = parsed()
+    cases = chosen(arguments.only, arguments.quick, arguments.tiny)
+    if arguments.list:
+        print("\n".join(f"{case.group}/{case.name}" for case in cases))
+        return
+    for name in sorted(set(PEERS) - set(available())):
+        print(f"{PEERS[name]} is not installed: skipped (pip install -e '.[peers]')", file=sys.stderr)
+    if arguments.memory:
+        prepare()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    # TensorFloat-32 has ten bits: maps would differ by more than is allowed.
+    torch.backends.cudnn.allow_tf32 = False
+    started = time.perf_counter()
+    rates = measure_rates(arguments.device)
+    limits, known = Limits(arguments.rounds, arguments.budget, arguments.device), Memory()
+    found: dict[str, Any] = {}
+    with Others() as others:
+        for case in cases:
+            found[case.name] = measure(case, limits, rates, known)
+            summary(case.name, found[case.name])
+    if arguments.memory:
+        for case in cases:
+            print(f"memory: {case.name}", file=sys.stderr)
+            ways = {name: entry["way"] for name, entry in found[case.name]["contenders"].items()}
+            found[case.name]["peak_mib"] = peaks(case, ways, arguments.device, arguments.tiny, arguments.threads)
+    record = {
+        "machine": {**machine(arguments.device), "others": others.share},
+        "command": command(arguments),
+        "minutes": (time.perf_counter() - started) / 60,
+        "settings": {
+            "rounds": arguments.rounds,
+            "budget": arguments.budget,
+            "device": arguments.device,
+            "tolerance": TOLERANCE,
+            "repeatable": REPEATABLE,
+        },
+        "rates": {"flops": rates.flops, "bandwidth": rates.bandwidth},
+        "cases": found,
+    }
+    markdown = report(record)
+    print(markdown)
+    save("bench", record, markdown, arguments.out)
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """What made the page, without paths."""
+    words = ["`python benchmarks/bench.py"]
+    for name in ("quick", "memory", "tiny"):
+        words += [f"--{name}"] if getattr(arguments, name) else []
+    words += [f"--rounds {arguments.rounds} --budget {arguments.budget:g} --device {arguments.device}"]
+    words += [f"--threads {arguments.threads}"] if arguments.threads else []
+    return " ".join([*words, *(f"--only '{pattern}'" for pattern in arguments.only or [])]) + "`"
+
+
+if __name__ == "__main__":
+    main()

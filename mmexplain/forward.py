@@ -20,6 +20,10 @@ _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 """What layers raise when they are given shapes, types or sizes that they do not take."""
 
 
+SEVERAL = 4
+"""Photos in a batch from which on they are laid out for faster convolutions."""
+
+
 class ModelFailure(ModelError):
     """An exception of the model's own while it ran."""
 
@@ -51,6 +55,7 @@ class Forward:
         optional: Collection[str] = (),
     ) -> None:
         self.problem = problem
+        self._given = inputs
         self.inputs = inputs
         self.context = context
         self.layers = layers
@@ -64,6 +69,8 @@ class Forward:
         self._repeats = 1
         self.rule = rule
         self._relu_rule = relu_rule(rule) if rule else None
+        if not create_graph and INPUT not in layers and convolves_faster(self.image):
+            self.inputs = inputs | {problem.image: self.image.contiguous(memory_format=torch.channels_last)}
 
     def encode(self, repeats: int = 1, *, at_input: bool = False) -> Tensor:
         """Features of the inputs.
@@ -76,7 +83,14 @@ class Forward:
             ``[B, ...]`` or ``[B · repeats, ...]``, not repeated if no tapped layer has run yet.
         """
         self._repeats = repeats
-        features = self._encode_once(repeats, at_input, whole_graph=self.create_graph)
+        try:
+            features = self._encode_once(repeats, at_input, whole_graph=self.create_graph)
+        except ModelFailure:
+            if self.inputs is self._given:
+                raise
+            # Some models ask for a view of what they take to lie channels first.
+            self.inputs = self._given
+            features = self._encode_once(repeats, at_input, whole_graph=self.create_graph)
         if self.recorder.captured and not features.requires_grad and not self.create_graph:
             # A model that runs part of itself under its own no_grad switches the graph off again when it leaves
             # that block; a graph from the beginning costs memory but not correctness.
@@ -206,6 +220,12 @@ class Forward:
 
     def _rule(self) -> AbstractContextManager[Any]:
         return self._relu_rule or nullcontext()
+
+
+def convolves_faster(photos: Tensor) -> bool:
+    """Whether convolutions on a CPU are faster where the channels of ``[B, C, h, w]`` lie together: of several photos,
+    by a sixth (ResNet-50) to two fifths (EfficientNet); of one or two they are not (``benchmarks/bench.py``)."""
+    return photos.ndim == 4 and photos.device.type == "cpu" and len(photos) >= SEVERAL
 
 
 @contextmanager

@@ -520,3 +520,27 @@ def test_a_chunk_that_does_not_fit_is_halved(strategy):
     fits = 0
     with pytest.raises(DeviceError, match="one row at a time"):
         run(problem, _class_rows(2), ["conv2"], tight, strategy=strategy)
+
+
+@pytest.mark.parametrize(("batch", "together"), [(3, False), (4, True)])
+def test_several_photos_are_laid_out_for_faster_convolutions(batch, together):
+    problem = class_problem(seeded(PlainCNN), noise(batch, 3, 16, 16).float())
+    problem.model.float()
+    seen: list[bool] = []
+    problem.model.conv1.register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    run(problem, _class_rows(batch), ["conv2"], keep)
+    assert seen == [together]
+
+
+def test_a_model_that_needs_another_layout_gets_it():
+    class Views(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4 * 14 * 14, 5)
+
+        def forward(self, photos: Tensor) -> Tensor:
+            return self.head(self.conv(photos).view(len(photos), -1))
+
+    check(class_problem(seeded(Views), noise(5, 3, 16, 16)), _class_rows(5), ["conv"])

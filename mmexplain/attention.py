@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from mmexplain.errors import MethodError, ModelError
 from mmexplain.forward import model_runs
 from mmexplain.gradients import vectorized
+from mmexplain.multihead import multi_head_attention
 from mmexplain.passes import in_chunks
 from mmexplain.reader import Reader, ReaderOf, reader_for, told_or_guessed
 from mmexplain.surroundings import ordinary, require_ordinary, undisturbed
@@ -88,7 +88,7 @@ class explicit_attention(TorchFunctionMode):
         if func is functional.multi_head_attention_forward:
             # It would run with this context switched off.
             with self:
-                return _multi_head_attention(*args, **kwargs)
+                return multi_head_attention(*args, **kwargs)
         if func is functional.scaled_dot_product_attention:
             return self._fused(args, kwargs)
         if func in _PRODUCTS and self._stands_for_softmax(args[:2]):
@@ -309,17 +309,3 @@ def _by_head(values: Tensor, rows: int) -> Tensor:
 def _differentiable(matrix: Tensor) -> Tensor:
     """The matrix, as the leaf of a graph where there is none."""
     return matrix if matrix.requires_grad else matrix.detach().requires_grad_()
-
-
-def _unasked() -> Callable[..., Any]:
-    """``multi_head_attention_forward`` that does not ask whether a context wants to run in its place: within one it
-    would hand itself over for ever."""
-    function: Any = functional.multi_head_attention_forward
-    copied = types.FunctionType(
-        function.__code__, {**vars(functional), "has_torch_function": lambda _: False}, argdefs=function.__defaults__
-    )
-    copied.__kwdefaults__ = function.__kwdefaults__
-    return copied
-
-
-_multi_head_attention = _unasked()

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mmexplain.lstm import LSTM
+from mmexplain.multihead import multi_head_attention
 from mmexplain.products import Linear, product
 from mmexplain.switches import onednn, switched_off
 
@@ -26,7 +28,7 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
     """Within it large linear layers and LSTMs of ``model`` give what they always give, to rounding, sooner, and pull
     gradients back to their inputs, many at once under vmap; their weights get none.
 
-    Linear layers multiply by :func:`~mmexplain.products.product`. LSTMs of one layer and one direction go back by
+    Linear layers, and those within attention layers, multiply by :func:`~mmexplain.products.product`. LSTMs of one layer and one direction go back by
     :class:`~mmexplain.lstm.LSTM`. Other recurrent layers go without oneDNN where a graph is made: its way back works
     out the weights' gradients, and vmap does not know it. Only the thread that entered is concerned, and not within
     other modes that exchange functions.
@@ -47,7 +49,7 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
 
     handles = []
     for module in model.modules():
-        if isinstance(module, _RECURRENT) or (type(module) is nn.Linear and module.weight.numel() >= LARGE):
+        if isinstance(module, _RECURRENT) or _large(module):
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(leave, always_call=True))
     try:
@@ -63,9 +65,18 @@ class _Exchange(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if function is functional.multi_head_attention_forward:
+            with self:
+                return multi_head_attention(*args, **(kwargs or {}))
         exchanged = _EXCHANGED.get(function)
         found = exchanged(*args) if exchanged and not kwargs and not _within_transforms() else None
         return function(*args, **(kwargs or {})) if found is None else found
+
+
+def _large(module: nn.Module) -> bool:
+    if type(module) is nn.MultiheadAttention:
+        return module.out_proj.weight.numel() >= LARGE
+    return type(module) is nn.Linear and module.weight.numel() >= LARGE
 
 
 def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:

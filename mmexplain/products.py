@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 WIDE = 256
-"""Columns from which on rows are looked at for zeros before they are multiplied."""
+"""Columns from which on rows are looked at before they are multiplied."""
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -35,14 +35,27 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def product_back(gradients: Tensor, weight: Tensor) -> Tensor:
     """Gradients at the output of a linear layer ``[..., E]`` → at its input ``[..., D]``; ``weight [E, D]``.
 
-    The gradient of a single logit is zero but at one place: then a row of the weights is all that is needed.
+    On a CPU zeros are left out. The gradient of a single logit is zero but at one place: a row of the weights is all
+    that is needed. That of a class is zero at all tokens but the class token's behind a transformer's last attention.
     """
-    if gradients.device.type == "cpu" and gradients.shape[-1] >= WIDE:
-        there = gradients != 0
-        if bool((there.sum(-1) <= 1).all()):
-            place = there.to(torch.uint8).argmax(-1, keepdim=True)
-            return weight[place[..., 0]] * gradients.gather(-1, place)
-    return product(gradients, weight.mT)
+    if gradients.device.type != "cpu" or gradients.shape[-1] < WIDE:
+        return product(gradients, weight.mT)
+    rows = gradients.flatten(0, -2)
+    strengths = torch.linalg.vector_norm(rows, torch.inf, 1)
+    (there,) = (strengths != 0).nonzero(as_tuple=True)
+    if len(there) > len(rows) // 2:
+        return _back(rows, weight).view(*gradients.shape[:-1], -1)
+    found = rows.new_zeros(len(rows), weight.shape[1])
+    found[there] = _back(rows[there], weight)
+    return found.view(*gradients.shape[:-1], -1)
+
+
+def _back(rows: Tensor, weight: Tensor) -> Tensor:
+    counts = rows[:1].count_nonzero()
+    if len(rows) and counts == 1 and bool((rows.count_nonzero(1) == 1).all()):
+        place = (rows != 0).to(torch.uint8).argmax(1, keepdim=True)
+        return weight[place[:, 0]] * rows.gather(1, place)
+    return product(rows, weight.mT)
 
 
 class _Back(Function):

@@ -26,7 +26,7 @@ from common import RESULTS, Others, machine, positive, save
 from floor import measure_rates
 from harness import Limits, Memory, measure, summary
 from page import report
-from peaks import peaks, prepare
+from peaks import Peaks, peaks, prepare
 
 QUICK_ROUNDS, QUICK_BUDGET = 3, 0.3
 
@@ -56,7 +56,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="PATTERN", help="part of GROUP/CASE; may be repeated")
     parser.add_argument("--rounds", type=positive, help="at most; 15, or 3 with --quick")
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of a contender in a round; 2.5, or 0.3")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="of a contender in a round; 1.5, or 0.3")
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: does it run?")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (on the CPU: Linux)")
     parser.add_argument("--device", default="cpu")
@@ -66,7 +66,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else 15)
-    arguments.budget = arguments.budget or (QUICK_BUDGET if arguments.quick else 2.5)
+    arguments.budget = arguments.budget or (QUICK_BUDGET if arguments.quick else 1.5)
     return arguments
 
 
@@ -93,10 +93,13 @@ def main() -> None:
             found[case.name] = measure(case, limits, rates, known)
             summary(case.name, found[case.name])
     if arguments.memory:
+        taken: Peaks = {}
         for case in cases:
             print(f"memory: {case.name}", file=sys.stderr)
-            ways = {name: entry["way"] for name, entry in found[case.name]["contenders"].items()}
-            found[case.name]["peak_mib"] = peaks(case, ways, arguments.device, arguments.tiny, arguments.threads)
+            record_of_case = found[case.name]
+            record_of_case["peak_mib"] = peaks(
+                case, record_of_case, arguments.device, arguments.tiny, arguments.threads, taken
+            )
     record = {
         "machine": {**machine(arguments.device), "others": others.share},
         "command": command(arguments),

@@ -72,15 +72,17 @@ Known = dict[str, Entry]
 
 @dataclass
 class Memory:
-    """What cases of one family tell each other: a contender takes as long for one target in all."""
+    """What cases of one family tell each other: a contender takes as long for one target in all, and so does the
+    fastest forward pass."""
 
     family: str = ""
     entries: Known = field(default_factory=dict)
+    fastest: tuple[str, float] | None = None
 
     def of(self, family: str) -> Known:
         """What is known of a family; what was of another is forgotten."""
         if family != self.family:
-            self.family, self.entries = family, {}
+            self.family, self.entries, self.fastest = family, {}, None
         return self.entries
 
 
@@ -212,13 +214,15 @@ def measure(case: Case, limits: Limits, rates: floor.Rates, memory: Memory) -> d
         entry.one = entry.one or timings.get(f"{name}, one target")
         if entry.contender.cost == "targets" and entry.part == 1:
             known[name] = entry
-    return _record(case, ready, limits, rates, stick, timings, entries, checks, through)
+    if memory.fastest is None:
+        memory.fastest = floor.fastest_forward(subject, limits.device, min(5, limits.rounds), ready.passes)
+    return _record(case, ready, memory.fastest, rates, stick, timings, entries, checks, through)
 
 
 def _record(
     case: Case,
     ready: Ready,
-    limits: Limits,
+    fastest: tuple[str, float],
     rates: floor.Rates,
     stick: Timing,
     timings: dict[str, Timing],
@@ -227,7 +231,7 @@ def _record(
     through: dict[str, int],
 ) -> dict[str, Any]:
     subject: Subject = ready.subject
-    way, share = floor.fastest_forward(subject, limits.device, ready.passes)
+    way, share = fastest
     work = floor.Work(0, 0) if ready.passes else floor.work(subject)
     head = work.seconds(rates)
     forward = statistics.median(stick.seconds)
@@ -238,6 +242,7 @@ def _record(
         contenders[name] = {
             **whole.record(),
             "way": entry.way,
+            "cost": entry.contender.cost,
             "targets_run": entry.part,
             "of_floor": statistics.median(whole.ratios) * 1e3 * forward / least,
             **checks.get(name, {}),

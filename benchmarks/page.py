@@ -44,7 +44,7 @@ change the photo the floor is the fastest forward pass of all changed photos in 
 - **Score-CAM**: torch-cam scales masks before they are enlarged, pytorch-grad-cam aligns \
 corners when it enlarges them: their maps are correlated with mmexplain's, not equal.
 - **peak MiB**: what a call takes at most above what its process holds between calls, in a process of its own; \
-contenders that go target by target were given two."""
+contenders that go target by target were given one or two."""
 
 
 def report(record: Mapping[str, Any]) -> str:

@@ -14,6 +14,9 @@ from cases.every import find
 from common import peak_above
 
 FORWARD = "forward pass"
+Peaks = dict[tuple[str, str], float | None]
+"""Family and contender → mebibytes."""
+
 FEW = 2
 """Targets of contenders that go target by target: what one takes is given back before the next."""
 
@@ -48,16 +51,34 @@ def _peak_by_name(name: str, tiny: bool, contender: str, way: str, threads: int 
     return peak_of(find(name, tiny), contender, way, "cpu", threads)
 
 
-def peaks(case: Case, ways: dict[str, str], device: str, tiny: bool, threads: int | None) -> dict[str, float | None]:
-    """Mebibytes of the forward pass and of each contender, used as it was timed."""
+def peaks(
+    case: Case, record: dict[str, Any], device: str, tiny: bool, threads: int | None, known: Peaks
+) -> dict[str, float | None]:
+    """Mebibytes of the forward pass and of each contender, used as it was timed.
+
+    Args:
+        case: what is measured.
+        record: of its times.
+        device: where.
+        tiny: whether it is one of the tiny cases.
+        threads: that PyTorch may use.
+        known: what was measured before; added to. What goes target by target takes the same in all of a family.
+    """
     found: dict[str, float | None] = {}
+    ways = {name: entry["way"] for name, entry in record["contenders"].items()}
+    alike = {FORWARD} | {name for name, entry in record["contenders"].items() if entry["cost"] == "targets"}
     for name, way in {FORWARD: "", **ways}.items():
+        if name in alike and (case.family, name) in known:
+            found[name] = known[case.family, name]
+            continue
         if device.startswith("cuda"):
             taken = peak_of(case, name, way, device, threads)
         else:
             with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
                 taken = pool.submit(_peak_by_name, case.name, tiny, name, way, threads).result()
         found[name] = None if taken is None else taken / 2**20
+        if name in alike:
+            known[case.family, name] = found[name]
     return found
 
 

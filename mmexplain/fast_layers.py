@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mmexplain.lstm import LSTM
+from mmexplain.modules import modules_of
 from mmexplain.multihead import multi_head_attention
 from mmexplain.products import Linear, product
 from mmexplain.switches import onednn, switched_off
@@ -28,10 +29,10 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
     """Within it large linear layers and LSTMs of ``model`` give what they always give, to rounding, sooner, and pull
     gradients back to their inputs, many at once under vmap; their weights get none.
 
-    Linear layers, and those within attention layers, multiply by :func:`~mmexplain.products.product`. LSTMs of one layer and one direction go back by
-    :class:`~mmexplain.lstm.LSTM`. Other recurrent layers go without oneDNN where a graph is made: its way back works
-    out the weights' gradients, and vmap does not know it. Only the thread that entered is concerned, and not within
-    other modes that exchange functions.
+    Linear layers, and those within attention layers, multiply by :func:`~mmexplain.products.product`. LSTMs of one
+    layer and one direction go back by :class:`~mmexplain.lstm.LSTM`. Other recurrent layers go without oneDNN where a
+    graph is made: its way back works out the weights' gradients, and vmap does not know it. Only the thread that
+    entered is concerned, and not within other modes that exchange functions.
     """
     thread = threading.get_ident()
     inside: list[tuple[nn.Module, Any]] = []
@@ -48,7 +49,7 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
             inside.pop()[1].__exit__(None, None, None)
 
     handles = []
-    for module in model.modules():
+    for module in modules_of(model):
         if isinstance(module, _RECURRENT) or _large(module):
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(leave, always_call=True))
@@ -97,7 +98,7 @@ def _lstm(steps: Tensor, states: Any, weights: Any, *settings: Any) -> Any:
         return _without_onednn(torch.lstm)(steps, states, weights, *settings)
     batch_first = settings[5]
     rows = steps if batch_first else steps.transpose(0, 1)
-    found, cell = LSTM.apply(rows, states[0][0], states[1][0], *weights)
+    found, cell, _ = LSTM.apply(rows, states[0][0], states[1][0], *weights)
     last = found[:, -1][None]
     return found if batch_first else found.transpose(0, 1), last, cell[None]
 

@@ -10,7 +10,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from mmexplain.products import product
+from mmexplain.products import product, product_back
 from mmexplain.recurrent import Schedule, Slopes, through_cell, walk
 
 
@@ -25,38 +25,47 @@ class Weights(NamedTuple):
 
 class LSTM(Function):
     """One layer in one direction, batch first: steps ``[B, T, E]`` and the states before, ``[B, D]`` each →
-    outputs ``[B, T, D]`` and the last cell ``[B, D]``.
+    outputs ``[B, T, D]``, the last cell ``[B, D]``, and the gates before their nonlinearities, ``[B, T, 4 D]``.
 
     The gradients are those of steps and states; nobody asks for the weights'.
     """
 
     @staticmethod
-    def forward(steps: Tensor, hidden: Tensor, cell: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(steps: Tensor, hidden: Tensor, cell: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class; ``weights`` are those of :class:`Weights`."""
-        found, _, last = torch.lstm(
-            steps, (hidden[None], cell[None]), weights, len(weights) > 2, 1, 0.0, False, False, True
-        )
-        return found, last[0]
+        own = Weights(*weights)
+        # For a dozen steps of one caption oneDNN's own layer takes three times as long: it packs the weights anew.
+        gates = product(steps, own.of_input, own.bias)
+        size, outputs = hidden.shape[1], []
+        for now in gates.unbind(1):
+            now += product(hidden, own.of_state, own.state_bias)
+            let_in, forget, _, let_out = now.sigmoid().split(size, 1)
+            cell = torch.addcmul(forget * cell, let_in, now[:, 2 * size : 3 * size].tanh())
+            hidden = let_out * cell.tanh()
+            outputs.append(hidden)
+        return torch.stack(outputs, 1), cell, gates
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Keeps what the gates are worked out of again."""
-        ctx.save_for_backward(*inputs, output[0])
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Keeps the gates, and what they are differentiated with."""
+        _, _, cell, *weights = inputs
+        ctx.mark_non_differentiable(output[2])
+        ctx.save_for_backward(output[2], cell, *weights[:2])
+        ctx.others = len(weights)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
-    def backward(ctx: Any, gradients: Tensor, of_cell: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradients: Tensor, of_cell: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the outputs and of the last cell → of steps and states."""
-        *inputs, found = ctx.saved_tensors
-        return *_Back.apply(gradients, of_cell, found, *inputs), *(None for _ in inputs[3:])
+        return *_Back.apply(gradients, of_cell, *ctx.saved_tensors), *(None for _ in range(ctx.others))
 
 
 class _Back(Function):
     """The way back, of all gradients at once under vmap."""
 
     @staticmethod
-    def forward(gradients: Tensor, of_cell: Tensor, found: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        steps, hidden, cell = pull_back(gradients[:, None], of_cell[:, None], found, *inputs)
+    def forward(gradients: Tensor, of_cell: Tensor, *kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        steps, hidden, cell = pull_back(gradients[:, None], of_cell[:, None], *kept)
         return steps[:, 0], hidden[:, 0], cell[:, 0]
 
     @staticmethod
@@ -64,36 +73,32 @@ class _Back(Function):
         pass
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, gradients: Tensor, of_cell: Tensor, found: Tensor, *inputs: Tensor) -> Any:
+    def vmap(info: Any, in_dims: Any, gradients: Tensor, of_cell: Tensor, *kept: Tensor) -> Any:
         def targets_second(value: Tensor, dim: int | None) -> Tensor:
             value = value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
             return value.transpose(0, 1)
 
-        back = pull_back(targets_second(gradients, in_dims[0]), targets_second(of_cell, in_dims[1]), found, *inputs)
+        back = pull_back(targets_second(gradients, in_dims[0]), targets_second(of_cell, in_dims[1]), *kept)
         return back, (1, 1, 1)
 
 
 def pull_back(
-    gradients: Tensor, of_cell: Tensor, found: Tensor, steps: Tensor, hidden: Tensor, cell: Tensor, *weights: Tensor
+    gradients: Tensor, of_cell: Tensor, gates: Tensor, cell: Tensor, of_input: Tensor, of_state: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """K gradients of each of B rows through one layer, each from where it starts.
 
     Args:
         gradients: of the outputs, ``[B, K, T, D]``.
         of_cell: of the last cell, ``[B, K, D]``.
-        found: the outputs, ``[B, T, D]``.
-        steps: ``[B, T, E]``.
-        hidden: before the first step, ``[B, D]``.
+        gates: before their nonlinearities, ``[B, T, 4 D]``.
         cell: before the first step, ``[B, D]``.
-        weights: those of :class:`Weights`.
+        of_input: ``[4 D, E]``.
+        of_state: ``[4 D, D]``.
 
     Returns:
         Gradients of steps ``[B, K, T, E]``, hidden and cell ``[B, K, D]``.
     """
-    own = Weights(*weights)
     batch, count, length, size = gradients.shape
-    before = torch.cat([hidden[:, None], found[:, :-1]], 1)
-    gates = product(steps, own.of_input, own.bias) + product(before, own.of_state, own.state_bias)
     # A gradient of the last cell starts at the last step, whatever the outputs' do.
     schedule = Schedule.of(gradients, dense=True if bool(of_cell.any()) else None)
     slopes = schedule.aligned(Slopes(gates, cell).values)
@@ -103,10 +108,9 @@ def pull_back(
         h[stage.at] += schedule.vectors[stage.joining]
         back = through_cell(slopes[: stage.captions, stage.number], h, c)
         dgates[: stage.captions, : stage.targets, stage.number] = back
-        h.copy_(product(back, own.of_state.mT))
+        h.copy_(product(back, of_state.mT))
     # From stages, the last step first, back to steps; rows that are through at a stage have zeros there.
-    flipped = _from_last(dgates, schedule)
-    dsteps = schedule.restored(product(flipped, own.of_input.mT))
+    dsteps = schedule.restored(product_back(_from_last(dgates, schedule), of_input))
     return dsteps, schedule.restored(dh), schedule.restored(dc)
 
 

@@ -14,6 +14,10 @@ WIDE = 256
 """Columns from which on rows are looked at before they are multiplied."""
 
 
+MOST = 0.8
+"""Share of rows that are not zero from which on all are multiplied, instead of being picked."""
+
+
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``torch.nn.functional.linear`` for the large products: on x86 processors that are not Intel's, MKL, which PyTorch
     multiplies by, keeps to older instructions, and oneDNN, which it convolves by, takes half the time, or a third where
@@ -43,7 +47,7 @@ def product_back(gradients: Tensor, weight: Tensor) -> Tensor:
     rows = gradients.flatten(0, -2)
     strengths = torch.linalg.vector_norm(rows, torch.inf, 1)
     (there,) = (strengths != 0).nonzero(as_tuple=True)
-    if len(there) > len(rows) // 2:
+    if len(there) > MOST * len(rows):
         return _back(rows, weight).view(*gradients.shape[:-1], -1)
     found = rows.new_zeros(len(rows), weight.shape[1])
     found[there] = _back(rows[there], weight)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmexplain.errors import ModelError
 from mmexplain.fast_layers import fast_layers
+from mmexplain.modules import modules_of
 from mmexplain.switches import Switch, as_written, cudnn, onednn
 
 
@@ -51,7 +52,7 @@ def undisturbed(model: nn.Module, device: torch.device, *, fast: bool = False) -
 def require_ordinary(model: nn.Module) -> None:
     """Raise a ModelError if the model was made under ``torch.inference_mode()``."""
     # Not by ``model.parameters()``, whose account of names and repetitions takes a millisecond on a deep model.
-    tensors = (t for module in model.modules() for t in (*module._parameters.values(), *module._buffers.values()))
+    tensors = (t for module in modules_of(model) for t in (*module._parameters.values(), *module._buffers.values()))
     if any(tensor is not None and tensor.is_inference() for tensor in tensors):
         raise ModelError(
             "the model was made under torch.inference_mode(), where nothing can be differentiated; load it outside "
@@ -88,7 +89,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     Threads that explain at once with the same model, or with models that share modules, share the change: the last
     one out sets the flags back.
     """
-    modules = list(model.modules())
+    modules = modules_of(model)
     with _holds_lock:
         for module in modules:
             hold = _holds.setdefault(module, _Hold(module.training))
@@ -129,7 +130,7 @@ def _recurrent_modules_without(backend: Switch, model: nn.Module) -> Iterator[No
             backend.back()
 
     handles = []
-    for module in model.modules():
+    for module in modules_of(model):
         if isinstance(module, nn.RNNBase):
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(leave, always_call=True))

@@ -49,6 +49,9 @@ def resolve(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     Raises:
         LayerError: a name or pattern that fits no module; the message offers the nearest names.
     """
+    if all(_is_there(model, LayerName.parse(pattern).module) for pattern in patterns):
+        # Going through the names of a deep model takes a millisecond.
+        return list(dict.fromkeys(patterns))
     names = [name for name, _ in model.named_modules() if name]
     written = {_as_written(name): name for name in names}
     found: list[str] = []
@@ -70,6 +73,13 @@ def resolve(model: nn.Module, patterns: Sequence[str]) -> list[str]:
             )
         found += [name + suffix for name in matches if name + suffix not in found]
     return found
+
+
+def _is_there(model: nn.Module, name: str) -> bool:
+    inner: nn.Module | None = model
+    for part in name.split("."):
+        inner = inner._modules.get(part) if inner is not None else None
+    return inner is not None
 
 
 def _as_written(name: str) -> str:

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmexplain.explainer import problem_of
 from mmexplain.memory import keep_freed
-from mmexplain.precision import PRECISIONS
+from mmexplain.precisions import PRECISIONS
 from mmexplain.surroundings import undisturbed
 from mmexplain.tasks.registry import load
 

@@ -22,7 +22,8 @@ from mmexplain.methods.registry import DEFAULT_METHOD, get, select
 from mmexplain.methods.relu_rules import NoReLUError, ReLURule
 from mmexplain.methods.text import select as select_text
 from mmexplain.moments import softmax_moments
-from mmexplain.precision import Precision, in_precision, lowered, told
+from mmexplain.precision import in_precision, lowered, told
+from mmexplain.precisions import Precision
 from mmexplain.probe import Probe
 from mmexplain.problem import Choice, Choose, Observe, Problem, Result, Rows, Score, Strategy
 from mmexplain.reading import Passage, Reading, read

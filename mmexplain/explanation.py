@@ -160,7 +160,7 @@ class Explanation:
         """
         key = self.key(layer, method)
         values = self.maps[key][self.find(target)]
-        return strongest_colour(values) if key.method in self.pixel_methods else values
+        return strongest_colour(values, 0) if key.method in self.pixel_methods else values
 
     def heatmap(
         self,
@@ -474,10 +474,10 @@ class Explanation:
                 yield key, number, self.map(number, key.layer, key.method)
 
 
-def strongest_colour(values: Tensor) -> Tensor:
-    """Pixel-space maps ``[..., C, h, w]`` without their colours: ``[..., h, w]``, of each pixel the value of largest
-    magnitude with its sign."""
-    return values.gather(-3, values.abs().argmax(dim=-3, keepdim=True)).squeeze(-3)
+def strongest_colour(values: Tensor, dim: int) -> Tensor:
+    """Pixel-space maps without their colours, which ``dim`` counts: of each pixel the value of largest magnitude with
+    its sign."""
+    return values.gather(dim, values.abs().argmax(dim=dim, keepdim=True)).squeeze(dim)
 
 
 def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:

@@ -9,26 +9,17 @@ gradients and the maps. Layers between a tap and the features run in the lower p
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmexplain.errors import DeviceError, InputError, ModelError, did_you_mean
+from mmexplain.errors import DeviceError, ModelError
+from mmexplain.precisions import require_known
 
-Precision = Literal["float32", "bfloat16", "float16"]
 Encode = Callable[[dict[str, Tensor]], Tensor]
 
-PRECISIONS: tuple[str, ...] = get_args(Precision)
-
 _HALF = (torch.bfloat16, torch.float16)
-
-
-def require_known(precision: str) -> None:
-    """Raise an InputError unless it is one of :data:`PRECISIONS`."""
-    if precision not in PRECISIONS:
-        near = did_you_mean(str(precision), PRECISIONS)
-        raise InputError(f"unknown precision {precision!r}{near}; there are: {', '.join(PRECISIONS)}")
 
 
 def lowered(precision: str, photo: Tensor) -> torch.dtype | None:
@@ -36,7 +27,7 @@ def lowered(precision: str, photo: Tensor) -> torch.dtype | None:
     own type, and for the type that it has already.
 
     Args:
-        precision: one of :data:`PRECISIONS`.
+        precision: one of :data:`~mmexplain.precisions.PRECISIONS`.
         photo: in the model's floating type, where the model is.
 
     Raises:

@@ -15,7 +15,7 @@ from mmexplain.errors import InputError
 from mmexplain.geometry import Geometry
 from mmexplain.io import Photo, display, load_image
 from mmexplain.picture import Picture
-from mmexplain.precision import Precision
+from mmexplain.precisions import Precision
 from mmexplain.preprocess import PhotoPreprocess
 from mmexplain.problem import PooledVJP
 from mmexplain.reader import Reader, ReaderOf

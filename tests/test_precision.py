@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 import mmexplain
 from mmexplain import strategies
-from mmexplain.commands.options import PRECISIONS as OFFERED
 from mmexplain.engine import run as run_engine
 from mmexplain.errors import DeviceError, InputError, ModelError
 from mmexplain.explanation import Explanation
-from mmexplain.precision import PRECISIONS, in_precision, lowered
+from mmexplain.precision import in_precision, lowered
 from mmexplain.preprocess import Preprocess
 from mmexplain.problem import Problem
 from mmexplain.targets import Target
@@ -289,7 +288,6 @@ def test_what_there_is_not(small: Small) -> None:
 
 
 def test_the_command_line(photo: Path, classifier: str, answerer: str, mover: str, clip: Path, tmp_path: Path) -> None:
-    assert OFFERED == PRECISIONS
     told = ("--precision", "bfloat16", "--out", tmp_path / "maps.safetensors")
     for verb in (
         ("classify", photo, "--model", classifier),

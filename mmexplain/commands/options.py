@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-Command = Callable[..., Any]
+from mmexplain.precisions import PRECISIONS
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-"""Those of :mod:`mmexplain.precision`, which is not imported before there is something to run."""
+Command = Callable[..., Any]
 
 
 def examples(*lines: str) -> str:

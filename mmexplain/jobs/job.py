@@ -8,7 +8,7 @@ from typing import Any
 
 from mmexplain.errors import InputError
 from mmexplain.jobs.schema import FORMAT
-from mmexplain.precision import require_known
+from mmexplain.precisions import require_known
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "caption": ("beam", "whole", "score", "text", "prompt"),

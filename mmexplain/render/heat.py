@@ -155,7 +155,9 @@ def unit_maps(explanation: Explanation, key: MapKey, which: slice, kind: Kind) -
         :func:`drawn_on`, which is not waited for.
     """
     raw = explanation.maps[key][which].detach().to(drawn_on(explanation.maps[key]))
-    values = (strongest_colour(raw) if key.method in explanation.pixel_methods and kind != "pixels" else raw).double()
+    values = (
+        strongest_colour(raw, 1) if key.method in explanation.pixel_methods and kind != "pixels" else raw
+    ).double()
     finite = values.isfinite()
     values = values.where(finite, 0.0)
     each = (-1, *[1] * (values.ndim - 1))

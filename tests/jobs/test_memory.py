@@ -41,7 +41,7 @@ def test_nothing_is_kept_of_inputs_that_are_done(tiny, lines, tmp_path):
     found = run(
         Job("classify", tiny, device="cpu"), str(lines), tmp_path / "store", batch=16, shard=SHARD, progress=look
     )
-    assert (found.inputs, found.explained) == (COUNT, COUNT - len(range(5, COUNT, 8)))
+    assert (found.inputs, found.explained) == (COUNT, COUNT - len(range(5, COUNT, 8))), found.failed
     assert len(objects) > 5
     # An Explanation alone is a dozen objects. What is held meanwhile is a shard's rows and some batches.
     assert max(objects[1:]) - objects[0] < (COUNT - WARM) / 2

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from cases.case import Contender, Maps, Ready
 
-TOLERANCE = 1e-4
-"""Largest difference of two maps, relative to the maximum of the map."""
+TOLERANCE = 1e-3
+"""Largest difference of two maps, relative to the maximum of the map. Convolutions that sum in another order, as those
+of several photos do, differ by 5e-4 of the faintest maps of random weights."""
 
 CORRELATED = 0.95
 """Least correlation of maps whose definitions differ."""

@@ -9,6 +9,7 @@ from mmexplain.errors import InputError, did_you_mean
 Precision = Literal["float32", "bfloat16", "float16"]
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+"""All of them; the first leaves the model as it is."""
 
 
 def require_known(precision: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mmexplain.lstm import LSTM
-from mmexplain.modules import modules_of
+from mmexplain.modules import modules_of, within
 from mmexplain.multihead import multi_head_attention
 from mmexplain.products import Linear, product
 from mmexplain.switches import onednn, switched_off
@@ -34,30 +33,10 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
     graph is made: its way back works out the weights' gradients, and vmap does not know it. Only the thread that
     entered is concerned, and not within other modes that exchange functions.
     """
-    thread = threading.get_ident()
-    inside: list[tuple[nn.Module, Any]] = []
-
-    def enter(module: nn.Module, _: object) -> None:
-        # Who follows every function has to see those that the layer calls.
-        if threading.get_ident() == thread and not torch._C._len_torch_function_stack():
-            mode: Any = _Exchange()
-            mode.__enter__()
-            inside.append((module, mode))
-
-    def leave(module: nn.Module, *_: object) -> None:
-        if threading.get_ident() == thread and inside and inside[-1][0] is module:
-            inside.pop()[1].__exit__(None, None, None)
-
-    handles = []
-    for module in modules_of(model):
-        if isinstance(module, _RECURRENT) or _large(module):
-            handles.append(module.register_forward_pre_hook(enter))
-            handles.append(module.register_forward_hook(leave, always_call=True))
-    try:
+    layers = [module for module in modules_of(model) if isinstance(module, _RECURRENT) or _large(module)]
+    # Who follows every function has to see those that the layer calls.
+    with within(layers, _Exchange, lambda: not torch._C._len_torch_function_stack()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Exchange(TorchFunctionMode):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mmexplain.errors import ModelError
 from mmexplain.fast_layers import fast_layers
-from mmexplain.modules import modules_of
-from mmexplain.switches import Switch, as_written, cudnn, onednn
+from mmexplain.modules import modules_of, within
+from mmexplain.switches import Switch, as_written, cudnn, onednn, switched_off
 
 
 @contextmanager
@@ -113,31 +113,7 @@ def _recurrent_modules_without_cudnn(model: nn.Module) -> AbstractContextManager
     return _recurrent_modules_without(cudnn, model)
 
 
-@contextmanager
-def _recurrent_modules_without(backend: Switch, model: nn.Module) -> Iterator[None]:
-    thread = threading.get_ident()
-    inside: list[nn.Module] = []
-
-    def enter(module: nn.Module, _: object) -> None:
-        # A pass without a graph, such as a search for a caption, may well use it.
-        if threading.get_ident() == thread and torch.is_grad_enabled():
-            inside.append(module)
-            backend.off()
-
-    def leave(module: nn.Module, *_: object) -> None:
-        if threading.get_ident() == thread and inside and inside[-1] is module:
-            inside.pop()
-            backend.back()
-
-    handles = []
-    for module in modules_of(model):
-        if isinstance(module, nn.RNNBase):
-            handles.append(module.register_forward_pre_hook(enter))
-            handles.append(module.register_forward_hook(leave, always_call=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for _ in inside:
-            backend.back()
+def _recurrent_modules_without(backend: Switch, model: nn.Module) -> AbstractContextManager[None]:
+    recurrent = [module for module in modules_of(model) if isinstance(module, nn.RNNBase)]
+    # A pass without a graph, such as a search for a caption, may well use it.
+    return within(recurrent, lambda: switched_off(backend), torch.is_grad_enabled)

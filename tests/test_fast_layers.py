@@ -179,3 +179,13 @@ def test_other_modes_see_what_layers_call():
         found = model(torch.randn(1, 3, 6, requires_grad=True))
     assert {torch.lstm, torch._C._nn.linear} <= set(seen)
     assert "LSTMBackward" not in kinds(found)
+
+
+def test_an_interruption_inside_leaves_nothing():
+    class Stops(nn.LSTM):
+        def forward(self, *args):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), fast_layers(model := Stops(3, 4)):
+        model(torch.zeros(1, 3))
+    assert torch.overrides._get_current_function_mode_stack() == []

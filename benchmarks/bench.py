@@ -24,7 +24,7 @@ from cases.every import every
 from checks import TOLERANCE
 from common import RESULTS, Others, machine, positive, save
 from floor import measure_rates
-from harness import Limits, Memory, measure, summary
+from harness import Family, Limits, measure, summary
 from page import report
 from peaks import Peaks, peaks, prepare
 
@@ -86,15 +86,22 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = False
     started = time.perf_counter()
     rates = measure_rates(arguments.device)
-    limits, known = Limits(arguments.rounds, arguments.budget, arguments.device), Memory()
+    limits, family = Limits(arguments.rounds, arguments.budget, arguments.device), Family()
     found: dict[str, Any] = {}
+    failed: dict[str, str] = {}
     with Others() as others:
         for case in cases:
-            found[case.name] = measure(case, limits, rates, known)
+            try:
+                found[case.name] = measure(case, limits, rates, family)
+            except SystemExit as reason:
+                # Hours of other cases are not to be lost for one.
+                failed[case.name] = str(reason)
+                print(f"{case.name}: not measured: {reason}", file=sys.stderr)
+                continue
             summary(case.name, found[case.name])
     if arguments.memory:
         taken: Peaks = {}
-        for case in cases:
+        for case in (case for case in cases if case.name in found):
             print(f"memory: {case.name}", file=sys.stderr)
             record_of_case = found[case.name]
             record_of_case["peak_mib"] = peaks(
@@ -113,10 +120,13 @@ def main() -> None:
         },
         "rates": {"flops": rates.flops, "bandwidth": rates.bandwidth},
         "cases": found,
+        "failed": failed,
     }
     markdown = report(record)
     print(markdown)
     save("bench", record, markdown, arguments.out)
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(cases)} cases were not measured: {', '.join(failed)}")
 
 
 def command(arguments: argparse.Namespace) -> str:

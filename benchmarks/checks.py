@@ -20,19 +20,25 @@ def difference(own: Maps, found: Maps) -> float:
     """Largest difference of the first maps, relative to each map's maximum; all targets that were made are compared.
 
     Raises:
-        SystemExit: all maps are empty, or of other shapes.
+        SystemExit: all maps are empty, not finite, or of other shapes.
     """
     largest = 0.0
     for reference, value in zip(own, found, strict=True):
         expected, given = reference[:, : value.shape[1]].double().cpu(), value.detach().double().cpu()
         if expected.shape != given.shape:
             raise SystemExit(f"maps of {tuple(given.shape)} beside {tuple(expected.shape)}")
+        _require_finite(expected, given)
         if not bool(expected.any()):
             raise SystemExit("every map is empty: nothing is compared")
         scale = expected.abs().flatten(2).amax(2)
         scale = scale.clamp(min=float(scale.max()) * 1e-3)
         largest = max(largest, float(((expected - given).abs().flatten(2).amax(2) / scale).max()))
     return largest
+
+
+def _require_finite(*maps: torch.Tensor) -> None:
+    if not all(bool(torch.isfinite(one).all()) for one in maps):
+        raise SystemExit("maps that are not finite (NaN or Inf)")
 
 
 def correlation(own: Maps, found: Maps) -> float:
@@ -43,6 +49,7 @@ def correlation(own: Maps, found: Maps) -> float:
         for reference, value in pairs
         for a, b in zip(reference.double().cpu().flatten(0, 1), value.double().cpu().flatten(0, 1), strict=True)
     ]
+    _require_finite(*flat)
     return min(float(torch.corrcoef(pair)[0, 1]) for pair in flat)
 
 

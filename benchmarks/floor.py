@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,9 @@ from common import alternate
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from mmexplain.products import product
+from mmexplain.switches import onednn, switched_off
 
 SLOW = 2.0
 """Seconds from which a forward pass is measured twice only."""
@@ -51,14 +53,16 @@ class Work:
 
 
 def measure_rates(device: str) -> Rates:
-    """The machine's best of several."""
+    """The machine's best of several; of products by whichever library is the faster."""
     cuda = device.startswith("cuda")
     side, size = (8192, 2**30) if cuda else (2048, 2**28)
     left, right = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
     source, target = torch.ones(size // 4, device=device), torch.empty(size // 4, device=device)
-    product = torch.empty_like(left)
+    result = torch.empty_like(left)
     return Rates(
-        2 * side**3 / _best(lambda: torch.mm(left, right, out=product), device),
+        2
+        * side**3
+        / min(_best(lambda: torch.mm(left, right, out=result), device), _best(lambda: product(left, right), device)),
         2 * size / _best(lambda: target.copy_(source), device),
     )
 
@@ -84,7 +88,7 @@ def work(subject: Subject) -> Work:
     count = subject.scores.count
     leaf, found, written = _cut(subject)
     flops = 0
-    with sdpa_kernel(SDPBackend.MATH), without_onednn():
+    with sdpa_kernel(SDPBackend.MATH), switched_off(onednn):
         for number in range(1 if subject.alike else count):
             with FlopCounterMode(display=False) as counter:
                 torch.autograd.grad(found[:, number].sum(), leaf, retain_graph=True)
@@ -120,7 +124,7 @@ def _cut(subject: Subject) -> tuple[Tensor, Tensor, int]:
     scores.want()
     try:
         # The counter knows neither fused attention nor oneDNN's recurrent layers.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_onednn():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), switched_off(onednn):
             found = scores(image)
         return leaves[0], found, sum(sizes)
     finally:
@@ -128,17 +132,6 @@ def _cut(subject: Subject) -> tuple[Tensor, Tensor, int]:
             handle.remove()
         for parameter, flag in zip(scores.parameters(), flags, strict=True):
             parameter.requires_grad_(flag)
-
-
-@contextmanager
-def without_onednn() -> Iterator[None]:
-    """PyTorch's own operators on the CPU."""
-    backend: Any = torch.backends.mkldnn
-    before, backend.enabled = backend.enabled, False
-    try:
-        yield
-    finally:
-        backend.enabled = before
 
 
 def fastest_forward(subject: Subject, device: str, rounds: int, photos: int | None = None) -> tuple[str, float]:

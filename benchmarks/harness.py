@@ -71,18 +71,18 @@ Known = dict[str, Entry]
 
 
 @dataclass
-class Memory:
+class Family:
     """What cases of one family tell each other: a contender takes as long for one target in all, and so does the
     fastest forward pass."""
 
-    family: str = ""
+    name: str = ""
     entries: Known = field(default_factory=dict)
     fastest: tuple[str, float] | None = None
 
-    def of(self, family: str) -> Known:
+    def of(self, name: str) -> Known:
         """What is known of a family; what was of another is forgotten."""
-        if family != self.family:
-            self.family, self.entries, self.fastest = family, {}, None
+        if name != self.name:
+            self.name, self.entries, self.fastest = name, {}, None
         return self.entries
 
 
@@ -172,7 +172,7 @@ def again(name: str, variants: Variants, count: int, budget: float, known: Known
     return Entry(way, contender, 1, first.maps, first.timing)
 
 
-def measure(case: Case, limits: Limits, rates: floor.Rates, memory: Memory) -> dict[str, Any]:
+def measure(case: Case, limits: Limits, rates: floor.Rates, family: Family) -> dict[str, Any]:
     """Check, then time one case.
 
     Raises:
@@ -180,7 +180,7 @@ def measure(case: Case, limits: Limits, rates: floor.Rates, memory: Memory) -> d
     """
     ready = case.build(limits.device)
     subject = ready.subject
-    known = memory.of(case.family)
+    known = family.of(case.family)
     entries: dict[str, Entry] = {}
     checks: dict[str, dict[str, float]] = {}
     round_ = 0.0
@@ -214,9 +214,9 @@ def measure(case: Case, limits: Limits, rates: floor.Rates, memory: Memory) -> d
         entry.one = entry.one or timings.get(f"{name}, one target")
         if entry.contender.cost == "targets" and entry.part == 1:
             known[name] = entry
-    if memory.fastest is None:
-        memory.fastest = floor.fastest_forward(subject, limits.device, min(5, limits.rounds), ready.passes)
-    return _record(case, ready, memory.fastest, rates, stick, timings, entries, checks, through)
+    if family.fastest is None:
+        family.fastest = floor.fastest_forward(subject, limits.device, min(5, limits.rounds), ready.passes)
+    return _record(case, ready, family.fastest, rates, stick, timings, entries, checks, through)
 
 
 def _record(

@@ -18,17 +18,21 @@ Random weights (bundled ones where a bundled model is named), inputs of noise. T
 rounds in changing order; a multiple of the forward pass is taken to the forward passes right before and after: of the \
 whole model as it comes, without a graph, and for captions with its decoder reading all words. All contenders explain \
 the same model object, in float32, at the layer's resolution, after the ReLU, and their maps were compared before \
-anything was timed: equal to {tolerance:.0e} of each map's maximum unless a line says otherwise. Every contender is \
+anything was timed: equal to {tolerance:.0e} of each map's maximum (for the faintest maps, of a thousandth of the \
+strongest one's) unless a line says otherwise; of contenders that go target by target those of the targets that were \
+run. Every contender is \
 set up once (not timed) and gets the prepared input, but in the last group, which begins and ends with files. All \
 parameters are frozen but the last one before the earliest layer, so that the peers' graphs begin as late as they can; \
 as models come, pytorch-grad-cam and the naive loop would go back through all of it.
 
-- **mmexplain**: `mmexplain.explain` as it comes, Explanation included.
+- **mmexplain**: `mmexplain.explain` as it comes, Explanation included. It lays out four photos and more on a CPU with \
+their channels together, which accounts for most of what it saves there on convolutional networks; the peers run the \
+model on its input as it is given, as their documentation has it.
 - **naive loop**: what one writes by hand from a tutorial: hooks, and a forward pass and a `backward()` for each target.
 - **torch-cam**: one forward pass, then its extractor once a target with `retain_graph`; `normalized=False`; \
 `reshape_transform` for tokens.
-- **captum**: a call for each target, or one with the photo repeated for all (up to {repeatable} rows), whichever is \
-faster. It has no way to fold tokens.
+- **captum**: a call for each target, or one with the photo repeated for all (up to {repeatable} rows; not for BLIP, \
+whose caption is read with one photo), whichever is faster. It has no way to fold tokens.
 - **pytorch-grad-cam**: the same two ways; `reshape_transform` for tokens. Its resizing and normalisation, which have \
 no switch, are taken out by a subclass, but in the last group; NumPy stays.
 - **~**: a contender that goes target by target was run over some of the targets, as many as fit into {budget:g} \
@@ -69,6 +73,9 @@ def report(record: Mapping[str, Any]) -> str:
             group = case["group"]
             lines.append(f"## {group}")
         lines.append(section(name, case))
+    if record.get("failed"):
+        lines.append("## Not measured")
+        lines.append("\n".join(f"- {name}: {reason}" for name, reason in record["failed"].items()))
     lines.append("## All verdicts")
     rows = [[verdict.case, verdict.asked, verdict.value, _word(verdict.met)] for verdict in found]
     lines.append(table(["case", "asked for", "found", ""], rows))

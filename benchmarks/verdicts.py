@@ -60,22 +60,22 @@ def verdicts(cases: Mapping[str, Mapping[str, Any]], device: str) -> list[Verdic
         limit = record["limits"].get(kind)
         own = ratio(record, OWN)
         if limit is not None:
-            found.append(Verdict(name, f"at most {limit:g} forward passes", f"{own:.2f}", round(own, 2) <= limit))
+            found.append(Verdict(name, f"at most {limit:g} forward passes", f"{own:.2f}", own <= limit))
     for name, record in cases.items():
         peer = fastest(record)
         if record["against_peers"] and peer is not None:
             times = times_as_fast(record, peer)
             asked = f"at least {TWICE:g} x as fast as the fastest peer"
-            found.append(Verdict(name, asked, f"{times:.2f} x {peer}", round(times, 2) >= TWICE))
+            found.append(Verdict(name, asked, f"{times:.2f} x {peer}", times >= TWICE))
         if record["against_peers"] and GRAD_CAM in record["contenders"]:
             times = times_as_fast(record, GRAD_CAM)
             asked = f"at least {TENFOLD:g} x as fast as {GRAD_CAM}"
-            found.append(Verdict(name, asked, f"{times:.1f} x", round(times, 1) >= TENFOLD))
+            found.append(Verdict(name, asked, f"{times:.1f} x", times >= TENFOLD))
     for name, record in cases.items():
         peer = fastest(record)
         if peer is not None:
             times = times_as_fast(record, peer)
-            found.append(Verdict(name, "never slower than a peer", f"{times:.2f} x {peer}", round(times, 2) >= 1))
+            found.append(Verdict(name, "never slower than a peer", f"{times:.2f} x {peer}", times >= 1))
     for name, record in cases.items():
         peaks = record.get("peak_mib") or {}
         held = {peer: peaks[peer] for peer in PEERS if peaks.get(peer) is not None}

@@ -21,7 +21,8 @@ them). Where ``vmap`` has no rule for an operator on the way to the taps, ``loop
 ``auto`` where ``decode`` is most of the model (``Problem.heavy_decode``) and its output cannot be expanded.
 
 Grad-CAM needs no more of the gradients than their mean over the places. A model may know a shorter way to that than
-through all of them (``Problem.pooled_vjp``), which ``auto`` takes at the layer that ``encode`` returns.
+through all of them (``Problem.pooled_vjp``), which ``auto`` takes at the layer that ``encode`` returns. Linear
+layers that read a layer of tokens, as those within attention do, have one too (``mmexplain.pooled_reads``).
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def run(
     with undisturbed(problem.model, device, fast=not create_graph and rule is None):
         inputs = {name: ordinary(value) for name, value in problem.inputs.items()}
         context = {name: ordinary(value) for name, value in problem.context.items()}
-        forward = Forward(problem, inputs, context, names, create_graph, rule, optional)
+        forward = Forward(problem, inputs, context, names, create_graph, rule, optional, pooled and strategy == "auto")
         choose = targets if callable(targets) else as_choice(targets)
         try:
             return Pass(forward, reduce, observe or {}, pooled).run(choose, strategy, memory)

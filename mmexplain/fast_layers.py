@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from mmexplain.dot_products import DotProducts
 from mmexplain.lstm import LSTM
 from mmexplain.modules import modules_of, within
 from mmexplain.multihead import multi_head_attention
+from mmexplain.pooled_reads import reads_now
 from mmexplain.products import Linear, product
 from mmexplain.switches import onednn, switched_off
 
@@ -49,7 +51,7 @@ class _Exchange(TorchFunctionMode):
             with self:
                 return multi_head_attention(*args, **(kwargs or {}))
         exchanged = _EXCHANGED.get(function)
-        found = exchanged(*args) if exchanged and not kwargs and not _within_transforms() else None
+        found = exchanged(*args, **(kwargs or {})) if exchanged and not _within_transforms() else None
         return function(*args, **(kwargs or {})) if found is None else found
 
 
@@ -59,11 +61,38 @@ def _large(module: nn.Module) -> bool:
     return type(module) is nn.Linear and module.weight.numel() >= LARGE
 
 
+def _dot_products(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    **others: Any,
+) -> Tensor | None:
+    if not torch.is_grad_enabled() or is_causal or dropout_p or any(others.values()):
+        return None
+    if not all(type(each) is Tensor and each.dtype == torch.float32 for each in (query, key, value)):
+        return None
+    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2] or torch.is_autocast_enabled("cpu"):
+        return None
+    if not any(each.requires_grad for each in (query, key, value)) or (
+        attn_mask is not None and attn_mask.requires_grad
+    ):
+        return None
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    return DotProducts.apply(query, key, value, attn_mask, scale)  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
+
+
 def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
     if not _plain(rows, weight, bias) or rows.dtype != torch.float32 or weight.ndim != 2 or not weight.is_contiguous():
         return None
     if not torch.is_grad_enabled():
         return product(rows, weight, bias)
+    reads = reads_now() if rows.requires_grad else None
+    if reads is not None and (found := reads.read(rows, weight, bias)) is not None:
+        return found
     # Of rows that nothing is asked for, the weights' graph is all that there is.
     return Linear.apply(rows, weight, bias) if rows.requires_grad else None
 
@@ -111,6 +140,7 @@ def _within_transforms() -> bool:
 
 _EXCHANGED = {
     torch._C._nn.linear: _linear,
+    functional.scaled_dot_product_attention: _dot_products,
     torch.lstm: _lstm,
     torch.gru: _without_onednn(torch.gru),
     torch.rnn_tanh: _without_onednn(torch.rnn_tanh),

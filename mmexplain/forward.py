@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from mmexplain.errors import LayerError, ModelError
 from mmexplain.methods.relu_rules import NoReLUError, ReLURule, relu_rule
+from mmexplain.pooled_reads import PooledReads
 from mmexplain.problem import PooledVJP, Problem, Rows
-from mmexplain.reader import Reader, reader_for
+from mmexplain.reader import Reader, reader_for, told_or_guessed
 from mmexplain.recorder import Recorder
 from mmexplain.taps import INPUT
 
@@ -42,6 +44,8 @@ class Forward:
         recorder: holds the tensors that gradients are taken for, after each step.
         create_graph: keep the whole graph, from the inputs on.
         rule: another backward rule for ReLU.
+        reads: where no more of the gradients is read than their mean over the places: linear layers that read the
+            tapped layer's tokens tell it.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Forward:
         create_graph: bool,
         rule: ReLURule | None,
         optional: Collection[str] = (),
+        pooled: bool = False,
     ) -> None:
         self.problem = problem
         self._given = inputs
@@ -69,6 +74,11 @@ class Forward:
         self._repeats = 1
         self.rule = rule
         self._relu_rule = relu_rule(rule) if rule else None
+        self.reads: PooledReads | None = None
+        if pooled and not create_graph and rule is None and len(layers) == 1 and layers == self.modules:
+            self.reads = PooledReads(
+                partial(self.recorder.handed, layers[0]), partial(self._told_or_guessed, layers[0])
+            )
         if not create_graph and INPUT not in layers and convolves_faster(self.image):
             self.inputs = inputs | {problem.image: self.image.contiguous(memory_format=torch.channels_last)}
 
@@ -99,12 +109,15 @@ class Forward:
 
     def _encode_once(self, repeats: int, at_input: bool, *, whole_graph: bool) -> Tensor:
         inputs = dict(self.inputs)
+        if self.reads:
+            self.reads.begin()
         if at_input:
             inputs = repeat_rows(inputs, repeats)
         with (
             self.recorder.encoding(1 if at_input else repeats),
             torch.set_grad_enabled(whole_graph),
             self._rule(),
+            self._listening(),
         ):
             if INPUT in self.layers:
                 image = inputs[self.problem.image]
@@ -118,14 +131,16 @@ class Forward:
         if not isinstance(features, Tensor):
             raise ModelError(f"encode must return a tensor, not {type(features).__name__}")
         # What a model made under its own inference_mode can enter a graph only as a copy made outside of it.
-        return features.clone() if features.is_inference() else features
+        features = features.clone() if features.is_inference() else features
+        # What reads the features, a decoder of the user's or a search, may ask for views of them.
+        return features if self.inputs is self._given else self.recorder.laid_out(features)
 
     def decode(
         self, features: Tensor, rows: Rows, repeats: int = 1, expand: Callable[[Any], Any] | None = None
     ) -> tuple[Any, Tensor]:
         """Output and scores ``[R, k]`` of R rows of features; the context is repeated to match. ``expand`` makes R rows
         of the output where there are fewer of features."""
-        with self.recorder.decoding(), torch.enable_grad(), self._rule():
+        with self.recorder.decoding(), torch.enable_grad(), self._rule(), self._listening():
             with model_runs(self.image.shape):
                 output = self.problem.decode(features, repeat_rows(self.context, repeats))
             if expand:
@@ -218,8 +233,15 @@ class Forward:
             )
         return reader
 
+    def _told_or_guessed(self, layer: str, value: Tensor) -> Reader | None:
+        prefix = getattr(self.problem.model, "num_prefix_tokens", None)
+        return told_or_guessed(self.problem.reader, layer, value.shape, self.image.shape[2:], prefix, self.batch)
+
     def _rule(self) -> AbstractContextManager[Any]:
         return self._relu_rule or nullcontext()
+
+    def _listening(self) -> AbstractContextManager[Any]:
+        return self.reads.listening() if self.reads else nullcontext()
 
 
 def convolves_faster(photos: Tensor) -> bool:

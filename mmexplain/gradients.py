@@ -42,8 +42,11 @@ def vectorized(
     return in_turn(value, vectors, wanted, create_graph=create_graph)
 
 
-def at_once(values: Sequence[Tensor], vectors: Sequence[Tensor], wanted: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    """Gradients ``[k, ...]`` of ``values``, pulled back from k ``vectors`` of each by vmap; raises where that fails."""
+def at_once(
+    values: Sequence[Tensor], vectors: Sequence[Tensor], wanted: Sequence[Tensor], size: int | None = None
+) -> Sequence[Tensor | None]:
+    """Gradients ``[k, ...]`` of ``values``, pulled back from k ``vectors`` of each by vmap, ``size`` of them at a time;
+    raises where that fails."""
     reached: list[bool] = []
 
     def product(*vectors: Tensor) -> tuple[Tensor, ...]:
@@ -53,7 +56,9 @@ def at_once(values: Sequence[Tensor], vectors: Sequence[Tensor], wanted: Sequenc
 
     # autograd's own ``is_grads_batched`` does not know how to batch convolutions: it goes through them in turn.
     with torch.autocast(values[0].device.type, enabled=False), _without_advice():
-        found = iter(torch.vmap(product)(*vectors))
+        slices = zip(*(vector.split(size or len(vector)) for vector in vectors), strict=True)
+        parts = [torch.vmap(product)(*some) for some in slices]
+    found = iter(parts[0] if len(parts) == 1 else [torch.cat(part) for part in zip(*parts, strict=True)])
     return [next(found) if there else None for there in reached]
 
 

@@ -89,7 +89,13 @@ class Pass:
                 "loop": strategies.loop,
             }[strategy]
             size = self._chunk_size(features, choice, memory)
-            result = self._in_chunks(choice, size, lambda rows: push(forward, features, rows))
+            try:
+                result = self._in_chunks(choice, size, lambda rows: push(forward, features, rows))
+            except strategies.NotPooledError as error:
+                _log.debug("not past the linear layers: %s", error)
+                forward.reads = None
+                features = forward.encode()
+                result = self._in_chunks(choice, size, lambda rows: push(forward, features, rows))
             result.features = features.detach()
             return result
 
@@ -135,9 +141,11 @@ class Pass:
             for layer in self.forward.layers:
                 reader = self.forward.readers[layer]
                 activations = reader(chunk.activations[layer]).unsqueeze(1)
-                # A clip's rows may be its frames: [B · t, k, ...] → [B · k · t, ...].
-                rows = chunk.gradients[layer].unflatten(0, (batch, -1)).transpose(1, 2).flatten(0, 2)
-                gradients = reader(rows).unflatten(0, (batch, -1))
+                gradients = chunk.gradients[layer]
+                if not chunk.pooled:
+                    # A clip's rows may be its frames: [B · t, k, ...] → [B · k · t, ...].
+                    rows = gradients.unflatten(0, (batch, -1)).transpose(1, 2).flatten(0, 2)
+                    gradients = reader(rows).unflatten(0, (batch, -1))
                 if not kept:
                     activations, gradients = activations.detach(), gradients.detach()
                 reduced[layer] = dict(self.reduce(layer, activations, gradients))

@@ -44,7 +44,7 @@ def product_back(gradients: Tensor, weight: Tensor) -> Tensor:
     """
     if gradients.device.type != "cpu" or gradients.shape[-1] < WIDE:
         return product(gradients, weight.mT)
-    rows = gradients.flatten(0, -2)
+    rows = gradients.reshape(-1, gradients.shape[-1])
     strengths = torch.linalg.vector_norm(rows, torch.inf, 1)
     (there,) = (strengths != 0).nonzero(as_tuple=True)
     if len(there) > MOST * len(rows):

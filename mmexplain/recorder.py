@@ -95,6 +95,20 @@ class Recorder:
                 return name
         return None
 
+    def laid_out(self, features: Tensor) -> Tensor:
+        """What ``encode`` returned with its axes in order, still known as the layer's that handed it on."""
+        layer = self.handed_on(features)
+        with torch.set_grad_enabled(features.requires_grad):
+            found = features.contiguous()
+        if layer is not None:
+            self._handed[layer] = (found, found._version)
+        return found
+
+    def handed(self, layer: str) -> Tensor | None:
+        """What was handed on in the layer's place, if it has run and is untouched since."""
+        tensor, version = self._handed.get(layer, (None, 0))
+        return None if tensor is None or tensor._version != version else tensor
+
     def require(self, layers: Sequence[str]) -> None:
         """Raise a LayerError if one of the layers did not run."""
         for layer in layers:

@@ -32,9 +32,10 @@ class Chunk:
 
     Attributes:
         activations: layer → ``[B, ...]``.
-        gradients: layer → ``[B, k, ...]``; of :func:`pooled` their mean over the places, ``[B, k, C, 1, ...]``.
+        gradients: layer → ``[B, k, ...]``.
         scores: ``[B, k]``.
         output: of ``decode``, for ``rows``: B rows of k targets, or B·k rows of one.
+        pooled: the gradients are their mean over the places, ``[B, k, C, 1, ...]``.
     """
 
     activations: dict[str, Tensor]
@@ -42,6 +43,7 @@ class Chunk:
     scores: Tensor
     output: Any
     rows: Rows
+    pooled: bool = False
 
 
 def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
@@ -55,8 +57,8 @@ def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     A ``decode`` that is most of the model sees each input once on every device, because k rows would take k times the
     memory of its activations; where vmap or the output do not allow it, there are k backward passes in turn.
     """
-    heavy = forward.problem.heavy_decode
-    if len(rows[0]) > 1 and not forward.create_graph and (heavy or _on_cpu(features)):
+    heavy, read = forward.problem.heavy_decode, forward.reads is not None and forward.reads.means is not None
+    if (len(rows[0]) > 1 or read) and not forward.create_graph and (heavy or _on_cpu(features)):
         try:
             return _from_output(forward, features, rows)
         except torch.cuda.OutOfMemoryError:
@@ -64,6 +66,8 @@ def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
         except Exception as error:
             # Whatever operators and outputs raise that do not fit; a genuine error comes again.
             _log.debug("cannot expand the output (%s); %s", error, "in turn" if heavy else "expanding the features")
+    if forward.reads is not None and forward.reads.means is not None:
+        raise NotPooledError("the graph ends where linear layers read the layer")
     return loop(forward, features, rows) if heavy else boundary(forward, features, rows)
 
 
@@ -107,13 +111,13 @@ def pooled(forward: Forward, features: Tensor, begun: Any = None) -> tuple[Calla
             sums = vjp.pull_back(vectors)[own, sent(_first_of(rows), vectors.device)]
         means = (sums / math.prod(features.shape[2:])).reshape(*sums.shape, *(1 for _ in features.shape[2:]))
         activations = {layer: forward.recorder.captured[layer]}
-        return Chunk(activations, {layer: means}, scores.view(*sums.shape[:2]), output, singles)
+        return Chunk(activations, {layer: means}, scores.view(*sums.shape[:2]), output, singles, pooled=True)
 
     return push, vjp.start.numel() * vjp.start.element_size()
 
 
 class NotPooledError(Exception):
-    """The scores cannot be differentiated where the model's own way back begins."""
+    """The mean of the gradients cannot be had without the gradients."""
 
 
 def _on_copies(forward: Forward, vjp: PooledVJP, rows: Rows, singles: Rows) -> tuple[Any, Tensor, Tensor]:
@@ -170,9 +174,42 @@ def _from_output(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     known = [(value, grad) for value, grad in zip(outputs, grads, strict=True) if grad is not None]
     vectors = [grad.unflatten(0, (forward.batch, count)).movedim(1, 0) for _, grad in known]
     activations = {layer: forward.recorder.captured[layer] for layer in forward.layers}
-    pulled = at_once([value for value, _ in known], vectors, list(activations.values()))
+    reads = forward.reads.means if forward.reads else None
+    wanted = [*activations.values(), *([] if reads is None else [reads])]
+    pulled = at_once([value for value, _ in known], vectors, wanted, _together(forward))
+    if reads is not None:
+        (layer,), (rest, means) = activations, pulled
+        means = _with_rest(means, rest, forward.readers[layer], layer).movedim(0, 1)
+        return Chunk(activations, {layer: means}, scores.view(forward.batch, count), output, singles, pooled=True)
     gradients = {layer: required(grad, layer).movedim(0, 1) for layer, grad in zip(forward.layers, pulled, strict=True)}
     return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)
+
+
+SLICE = 7 * 2**20
+"""Bytes of gradients, at a layer of tokens, that go back through a model at once on a CPU. Larger tensors come from the
+system anew each time, a page after the other, which takes longer than to fill them."""
+
+FEWEST = 12
+"""Rows that go at once, at least."""
+
+
+def _together(forward: Forward) -> int | None:
+    """How many targets' gradients are pulled back at once; None for all: heads of convolutional networks read weights
+    that are larger than what the layers put out, once for each time."""
+    captured = [forward.recorder.captured[layer] for layer in forward.layers]
+    if captured[0].device.type != "cpu" or any(forward.readers[layer].layout != "tokens" for layer in forward.layers):
+        return None
+    size = sum(value.numel() * value.element_size() for value in captured)
+    return max(1, FEWEST // forward.batch, SLICE // size)
+
+
+def _with_rest(means: Tensor | None, rest: Tensor | None, reader: Reader, layer: str) -> Tensor:
+    """The mean over the places of a layer's gradients, ``[k, B, C, 1, 1]``: of the part that linear layers pooled,
+    ``[k, B, C]``, and of the rest ``[k, B, T, C]``, where there is one."""
+    if rest is not None:
+        places = reader(rest.flatten(0, 1)).flatten(2).mean(-1).unflatten(0, rest.shape[:2])
+        means = places if means is None else means + places
+    return required(means, layer)[..., None, None]
 
 
 def boundary(forward: Forward, features: Tensor, rows: Rows) -> Chunk:

@@ -1,10 +1,10 @@
-"""Backends of PyTorch that are switched off for a moment, in a process of several threads."""
+"""Parts of PyTorch that are switched off for a moment, in a process of several threads."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,34 +12,49 @@ import torch
 
 
 class Switch:
-    """A backend's ``enabled`` is one flag for all threads: the first to need it off remembers what it was, the last
-    sets it back."""
+    """Something that is one for all threads: the first to need it off switches it, the last switches it back.
 
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
+    Args:
+        off: switches it off, and gives what :attr:`on` needs to switch it back.
+        on: switches it back.
+    """
+
+    def __init__(self, off: Callable[[], Any], on: Callable[[Any], None]) -> None:
+        self._off, self._on = off, on
         self._lock = threading.Lock()
         self._holders = 0
-        self._before = True
+        self._before: Any = None
 
     def off(self) -> None:
         """Switch it off, until :meth:`back` was called as often."""
         with self._lock:
             if not self._holders:
-                self._before = self._backend.enabled
+                self._before = self._off()
             self._holders += 1
-            self._backend.enabled = False
 
     def back(self) -> None:
         """The other end of :meth:`off`."""
         with self._lock:
             self._holders -= 1
             if not self._holders:
-                self._backend.enabled = self._before
+                before, self._before = self._before, None
+                self._on(before)
+
+
+def _backend(backend: Any) -> Switch:
+    """The switch of a backend's flag ``enabled``."""
+
+    def off() -> bool:
+        before: bool = backend.enabled
+        backend.enabled = False
+        return before
+
+    return Switch(off, lambda before: setattr(backend, "enabled", before))
 
 
 @contextmanager
 def switched_off(switch: Switch) -> Iterator[None]:
-    """A backend off for a while."""
+    """Something off for a while."""
     switch.off()
     try:
         yield
@@ -47,32 +62,13 @@ def switched_off(switch: Switch) -> Iterator[None]:
         switch.back()
 
 
-cudnn = Switch(torch.backends.cudnn)
-onednn = Switch(torch.backends.mkldnn)
-
-
-class _Compiler:
-    """``torch.compile``'s stance is one for all threads, too: others run their compiled models as written meanwhile."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._held: Any = None
-
-    def off(self) -> None:
-        with self._lock:
-            if not self._holders:
-                self._held = torch.compiler.set_stance("force_eager")
-            self._holders += 1
-
-    def back(self) -> None:
-        with self._lock:
-            self._holders -= 1
-            if not self._holders:
-                self._held.__exit__(None, None, None)
-
-
-_compiler = _Compiler()
+cudnn = _backend(torch.backends.cudnn)
+onednn = _backend(torch.backends.mkldnn)
+_compiler = Switch(
+    # Others run their compiled models as written meanwhile: the stance is one for all threads, too.
+    lambda: torch.compiler.set_stance("force_eager"),
+    lambda stance: stance.__exit__(None, None, None),
+)
 
 
 @contextmanager
@@ -83,8 +79,5 @@ def as_written() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
         yield
         return
-    _compiler.off()
-    try:
+    with switched_off(_compiler):
         yield
-    finally:
-        _compiler.back()

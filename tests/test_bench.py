@@ -97,7 +97,11 @@ def test_maps_that_differ_are_found():
         checks.check("peer", own, equal, off)
     with pytest.raises(SystemExit, match="empty"):
         checks.difference([torch.zeros(1, 1, 2, 2)], [torch.zeros(1, 1, 2, 2)])
+    with pytest.raises(SystemExit, match="not finite"):
+        checks.difference(own, [own[0] * float("nan")])
     related = case.Contender(lambda _: [], alike="correlated")
+    with pytest.raises(SystemExit, match="not finite"):
+        checks.check("peer", own, related, [own[0] * float("nan")])
     with pytest.raises(SystemExit, match="correlate"):
         checks.check("peer", own, related, [-own[0]])
 
@@ -164,9 +168,9 @@ def test_verdicts():
     assert "at most 1.15 forward passes" not in met(record(1.16, torch_cam=2.4), "cuda:0")
     slow = met(record(1.1, torch_cam=1.0, captum=5.0, pytorch_grad_cam=10.0, peak=102.0))
     assert [slow[asked] for asked in slow] == [True, False, False, False, False]
-    # The two- and tenfold goals are for several targets only; a tie within a hundredth is not slower.
+    # The two- and tenfold goals are for several targets only; what is slower by a little is slower.
     single = met(record(1.002, against=False, torch_cam=1.0))
-    assert single == {"at most 1.15 forward passes": True, "never slower than a peer": True}
+    assert single == {"at most 1.15 forward passes": True, "never slower than a peer": False}
 
 
 # -- end to end -------------------------------------------------------------------------------------------------------

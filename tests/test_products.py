@@ -60,3 +60,14 @@ def test_what_is_trained_through_is_refused_instead_of_wrong():
     (grad,) = torch.autograd.grad(Linear.apply(rows, torch.randn(9, 30), None).square().sum(), rows, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_a_single_row_without_an_axis(targets):
+    weight, bias = torch.randn(300, 37), torch.randn(300)
+    row, vectors = torch.randn(37, requires_grad=True), torch.randn(targets, 300)
+    found = Linear.apply(row, weight, bias)
+    gradients = [torch.autograd.grad(found, row, vector, retain_graph=True)[0] for vector in vectors]
+    assert torch.allclose(torch.stack(gradients), vectors @ weight, atol=1e-4)
+    (many,) = at_once([found], [vectors], [row])
+    assert torch.allclose(many, vectors @ weight, atol=1e-4)

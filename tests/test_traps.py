@@ -25,6 +25,7 @@ from tests.models import (
     TokenNet,
     caption_problem,
     class_problem,
+    class_score,
     classes,
     keep,
     noise,
@@ -318,6 +319,41 @@ def test_channels_last_memory():
     problem.inputs["image"] = problem.inputs["image"].to(memory_format=torch.channels_last)
     for strategy in STRATEGIES:
         assert_same(run(problem, ROWS, ["conv2"], maps, strategy=strategy), expected)
+
+
+@pytest.mark.parametrize("layer", ["conv", "act"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("photos", [3, 4])
+def test_a_decoder_may_view_its_features(photos, strategy, layer):
+    """From four photos on they go through convolutions with their channels together, which a view refuses."""
+
+    class Views(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = torch.nn.Conv2d(3, 5, 3, 2), torch.nn.ReLU()
+            self.head = torch.nn.Linear(5 * 7 * 7, 4)
+
+        def encode(self, inputs):
+            return self.act(self.conv(inputs["image"]))
+
+        def decode(self, features, context):
+            return self.head(features.view(len(features), -1))
+
+    torch.manual_seed(0)
+    model = Views().eval()
+    image = torch.randn(photos, 3, 16, 16)
+    problem = Problem(model, model.encode, model.decode, class_score, {"image": image})
+    rows = [classes(0, 2)] * photos
+    expected = run(problem, rows, [layer], maps, strategy="loop")
+    seen = []
+
+    def choose(features):
+        seen.append(model.decode(features, {}))
+        return rows
+
+    for targets in (rows, choose):
+        assert_same(run(problem, targets, [layer], maps, strategy=strategy), expected)
+    assert seen
 
 
 # -- raw maps, each for itself --------------------------------------------------------------------------------------

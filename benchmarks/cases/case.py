@@ -127,7 +127,7 @@ class Contender:
         run: n → maps of the first n targets. If the cost is "whole" it is always called with all.
         cost: how it grows with n.
         seen_as: mmexplain's maps → what they look like in this one's conventions.
-        alike: "equal", to a relative 1e-4; or "correlated", where its definition differs.
+        alike: "equal", to ``checks.TOLERANCE``; or "correlated", where its definition differs.
     """
 
     run: Callable[[int], Maps]

@@ -42,7 +42,7 @@ def build(name: str, count: int, device: str) -> Ready:
     batch = batch_of("clip", clip)
     layers = [LAYERS[name]]
     run = explained(task, batch, numbered(count, "action"), layers)
-    return grad_cam_case(Subject(ClassScores(model, count), clip, layers, run, repeatable=False))
+    return grad_cam_case(Subject(ClassScores(model, count), clip, layers, run))
 
 
 def cases(tiny: bool) -> Iterator[Case]:

@@ -79,7 +79,7 @@ def score_cam(subject: Subject) -> Variants:
 
 
 def occlusion(subject: Subject, patch: int) -> Variants:
-    """``Occlusion`` without overlap, one or 16 patches at once."""
+    """``Occlusion`` without overlap, 1, 16 or 64 patches at once."""
     from captum.attr import Occlusion
 
     method = Occlusion(subject.scores)
@@ -92,4 +92,4 @@ def occlusion(subject: Subject, patch: int) -> Variants:
 
         return Contender(run)
 
-    return {"1 patch at once": of(1), "16 patches at once": of(16)}
+    return {"1 patch at once": of(1), "16 patches at once": of(16), "64 patches at once": of(64)}

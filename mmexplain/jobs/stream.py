@@ -69,8 +69,9 @@ def stream(
         # What a thread sets becomes the default of threads to come.
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         readers = stack.enter_context(ThreadPoolExecutor(threads, "read", alone))
-        writing = stack.enter_context(ThreadPoolExecutor(1, "write", alone))
         painters = stack.enter_context(ThreadPoolExecutor(threads, "paint", alone))
+        # Left before those that paint for it.
+        writing = stack.enter_context(ThreadPoolExecutor(1, "write", alone))
         made = _Tables(worker, shards, keep, painters)
         # Left in this order: what is read ahead is dropped, what is computed is written.
         stack.callback(readers.shutdown, wait=False, cancel_futures=True)

@@ -35,6 +35,8 @@ def _encoder(device: str) -> Callable[[Tensor, int], Tensor] | None:
         from torchvision.io import encode_jpeg
 
         encode_jpeg(torch.zeros(3, 16, 16, dtype=torch.uint8, device=device), QUALITY)
+    except torch.cuda.OutOfMemoryError:
+        raise  # another time there may be room
     except (ImportError, AttributeError, RuntimeError):  # built without one, or of a release that has none
         return None
     return encode_jpeg  # type: ignore[no-any-return]

@@ -82,3 +82,28 @@ def test_pictures_of_a_batch_are_made_side_by_side(tiny, folder, tmp_path, monke
     monkeypatch.setattr(stream, "write_overlays", meeting)
     job = Job("classify", tiny, device="cpu", overlays=True)
     assert run(job, str(folder), tmp_path / "store", batch=4, shard=4, workers=2).explained == 12
+
+
+def test_an_interruption_keeps_what_is_computed(tiny, folder, tmp_path, monkeypatch):
+    """The shard that is whole is written, with its pictures, though they were still waiting to be made."""
+    interrupted, write, explain = threading.Event(), stream.write_overlays, Worker.explain
+
+    def late(*arguments):
+        assert interrupted.wait(PATIENCE)
+        write(*arguments)
+
+    def interrupting(self, items, inputs):
+        if items[0].number == 4:
+            interrupted.set()
+            raise KeyboardInterrupt
+        return explain(self, items, inputs)
+
+    monkeypatch.setattr(stream, "write_overlays", late)
+    monkeypatch.setattr(Worker, "explain", interrupting)
+    job = Job("classify", tiny, options={"top": 2}, device="cpu", overlays=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(job, str(folder), tmp_path / "store", batch=4, shard=4)
+    assert len(list((tmp_path / "store" / "overlays").rglob("*.jpg"))) == 4 * 2
+    monkeypatch.setattr(Worker, "explain", explain)
+    found = run(job, str(folder), tmp_path / "store", batch=4, shard=4, resume=True)
+    assert (found.explained, found.done) == (12, 8)

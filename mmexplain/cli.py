@@ -28,6 +28,7 @@ from mmexplain.commands.options import examples
 from mmexplain.commands.serving import app
 from mmexplain.commands.showing import demo
 from mmexplain.commands.stopping import Stopped
+from mmexplain.commands.studies import study
 from mmexplain.errors import MMExplainError
 
 BAD_INPUT = 2
@@ -116,7 +117,7 @@ def cli() -> None:
 
 
 _EXPLAINING = (caption, vqa, classify, action, layers_report, run, gallery)
-for _verb in (*_EXPLAINING, evaluate, methods, models, layers, demo, app):
+for _verb in (*_EXPLAINING, evaluate, study, methods, models, layers, demo, app):
     cli.add_command(_verb)
 
 

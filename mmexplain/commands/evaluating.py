@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmexplain.commands.folder import writable
 from mmexplain.commands.options import device_option, examples, method_option, precision_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.protocol_options import chosen
@@ -105,7 +105,7 @@ def evaluate(
     known(protocol)
     if not Path(data).exists():
         raise InputError(f"no such file or folder: {data!r}")
-    folder = _folder(out)
+    folder = writable(out, "an evaluation")
     with working("starting") as say:
         kind: Any = get(protocol)
         if kind.compares != (against is not None):
@@ -146,23 +146,6 @@ def evaluate(
         click.echo(json.dumps({**result.to_json(), "files": files}, indent=2, allow_nan=False))
     else:
         _show(result, files)
-
-
-def _folder(out: str | None) -> Path | None:
-    """The folder to write to, made and tried: who may not write is told so before anything is measured."""
-    if out is None:
-        return None
-    folder = Path(out)
-    if not out.strip() or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"--out {out!r} is no folder: an evaluation writes several files")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot write to --out {out!r}: {reason.lower()}") from None
-    return folder
 
 
 def _show(result: Result, files: list[str]) -> None:

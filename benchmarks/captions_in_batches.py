@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from common import RESULTS, Others, alternate, describe, machine, positive, save, table
+from common import RESULTS, Others, alternate, describe, laid_out, machine, positive, save, table
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmexplain.explainer import problem_of
@@ -39,7 +39,7 @@ def runs(
         batch = task.prepare(list(photos))
         with undisturbed(task.model, task.device), torch.no_grad():
             problem = problem_of(task, batch, precision=precision)
-            found: list[list[int]] = task.generate(problem.encode(batch.inputs), BEAM)
+            found: list[list[int]] = task.generate(problem.encode(laid_out(batch.inputs)), BEAM)
             return found
 
     def explained(method: str) -> Callable[[], Any]:

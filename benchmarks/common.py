@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, fair timing, peak memory, tables."""
+"""What the benchmarks share: the machine in words, fair timing, peak memory, tables, inputs as explaining has them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from mmexplain.forward import convolves_faster
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "mmexplain", "grad-cam", "captum", "torchcam")
@@ -252,3 +255,14 @@ def save(name: str, record: Mapping[str, Any], markdown: str, out: Path = RESULT
 def with_spread(spread: Mapping[str, float], digits: int = 0) -> str:
     """``median (lower quartile-upper quartile)``."""
     return f"{spread['median']:.{digits}f} ({spread['low']:.{digits}f}-{spread['high']:.{digits}f})"
+
+
+# -- models ---------------------------------------------------------------------------------------------------------
+
+
+def laid_out(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Photos as explaining lays them out for the encoder, so that what is done without explaining has the same."""
+    image = inputs["image"]
+    if not convolves_faster(image):
+        return inputs
+    return inputs | {"image": image.contiguous(memory_format=torch.channels_last)}

@@ -76,6 +76,7 @@ def report(record: dict[str, Any]) -> str:
             f"{one['worst']:.3f}",
             f"{one['sure']:.0%}",
             f"{one['peak']:.1%}",
+            f"{one['lowest_peak']:.0%}",
         ]
         for name, one in ((name, found["agreement"]) for name, found in record["models"].items())
     ]
@@ -90,7 +91,7 @@ def report(record: dict[str, Any]) -> str:
         for name, found in record["models"].items()
         for size, one in found["speed"].items()
     ]
-    header = ["model", "maps", "mean", "worst", f"at least {SURE}", "worth of the peak"]
+    header = ["model", "maps", "mean", "worst", f"at least {SURE}", "worth of the peak", "the least of them"]
     flat = sum(found["agreement"]["flat"] for found in record["models"].values())
     return "\n\n".join(
         [
@@ -101,7 +102,7 @@ def report(record: dict[str, Any]) -> str:
             table(header, lost),
             "Time from files to maps, milliseconds a batch (quartiles):",
             table(["model", "photos in a batch", "float32", LOWER, "ratio"], won),
-            f"Machine: {describe(record['machine'])}.",
+            f"Machine: {describe(record['machine'])}. `{record['command']}`",
         ]
     )
 
@@ -123,7 +124,17 @@ def main() -> None:
             task = load(name, task=MODELS[name], device="cpu")
             timed = {str(size): speed(task, photos[:size], arguments.rounds) for size in arguments.sizes}
             models[name] = {"agreement": agreement(task, photos), "speed": timed}
-    record = {"machine": {**machine(), "others": others.share}, "photos": len(photos), "models": models}
+    sizes = " ".join(map(str, arguments.sizes))
+    command = (
+        f"python benchmarks/precision.py --photos {arguments.photos.name} --count {arguments.count} --sizes {sizes} "
+        f"--rounds {arguments.rounds} --models {' '.join(arguments.models)}"
+    )
+    record = {
+        "machine": {**machine(), "others": others.share},
+        "command": command,
+        "photos": len(photos),
+        "models": models,
+    }
     markdown = report(record)
     print(markdown)
     save("precision", record, markdown, arguments.out)

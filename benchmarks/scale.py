@@ -30,7 +30,7 @@ import duckdb
 import numpy as np
 import psutil
 import torch
-from common import RESULTS, Others, describe, machine, positive, save, table
+from common import RESULTS, Others, describe, laid_out, machine, positive, save, table
 from PIL import Image
 from safetensors.torch import save_file
 from timm.models import register_model
@@ -239,7 +239,7 @@ class CaptionsAlone(Worker):
         """The captions' tokens."""
         batch = Batch.joined(inputs)
         with undisturbed(self.task.model, self.task.device), torch.no_grad():
-            return self.task.generate(self.task.encode(batch.inputs), 3)
+            return self.task.generate(self.task.encode(laid_out(batch.inputs)), 3)
 
 
 def captioned(worker: CaptionsAlone, items: Sequence[Item]) -> float:

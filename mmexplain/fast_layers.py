@@ -30,8 +30,8 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
     """Within it large linear layers and LSTMs of ``model`` give what they always give, to rounding, sooner, and pull
     gradients back to their inputs, many at once under vmap; their weights get none.
 
-    Linear layers, and those within attention layers, multiply by :func:`~mmexplain.products.product`. LSTMs of one
-    layer and one direction go back by :class:`~mmexplain.lstm.LSTM`. Other recurrent layers go without oneDNN where a
+    Linear layers, and those within attention layers, multiply by :func:`~mmexplain.products.product`; attention goes
+    back by :class:`~mmexplain.dot_products.DotProducts`. LSTMs of one layer and one direction go back by :class:`~mmexplain.lstm.LSTM`. Other recurrent layers go without oneDNN where a
     graph is made: its way back works out the weights' gradients, and vmap does not know it. Only the thread that
     entered is concerned, and not within other modes that exchange functions.
     """
@@ -58,6 +58,9 @@ class _Exchange(TorchFunctionMode):
 def _large(module: nn.Module) -> bool:
     if type(module) is nn.MultiheadAttention:
         return module.out_proj.weight.numel() >= LARGE
+    if type(module).__name__.endswith("Attention"):
+        # Others' own, which PyTorch's functions are called by: timm's, those of transformers.
+        return any(type(child) is nn.Linear and child.weight.numel() >= LARGE for child in module.children())
     return type(module) is nn.Linear and module.weight.numel() >= LARGE
 
 

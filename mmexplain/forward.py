@@ -76,9 +76,7 @@ class Forward:
         self._relu_rule = relu_rule(rule) if rule else None
         self.reads: PooledReads | None = None
         if pooled and not create_graph and rule is None and len(layers) == 1 and layers == self.modules:
-            self.reads = PooledReads(
-                partial(self.recorder.handed, layers[0]), partial(self._told_or_guessed, layers[0])
-            )
+            self.reads = pooled_reads(problem, layers[0], self.recorder, self.image)
         if not create_graph and INPUT not in layers and convolves_faster(self.image):
             self.inputs = inputs | {problem.image: self.image.contiguous(memory_format=torch.channels_last)}
 
@@ -233,15 +231,22 @@ class Forward:
             )
         return reader
 
-    def _told_or_guessed(self, layer: str, value: Tensor) -> Reader | None:
-        prefix = getattr(self.problem.model, "num_prefix_tokens", None)
-        return told_or_guessed(self.problem.reader, layer, value.shape, self.image.shape[2:], prefix, self.batch)
-
     def _rule(self) -> AbstractContextManager[Any]:
         return self._relu_rule or nullcontext()
 
     def _listening(self) -> AbstractContextManager[Any]:
         return self.reads.listening() if self.reads else nullcontext()
+
+
+def pooled_reads(problem: Problem, layer: str, recorder: Recorder, image: Tensor) -> PooledReads:
+    """What listens to linear layers that read ``layer``. It holds no Forward: in a circle what it keeps would live on
+    until Python looks for circles."""
+    prefix = getattr(problem.model, "num_prefix_tokens", None)
+
+    def reader(value: Tensor) -> Reader | None:
+        return told_or_guessed(problem.reader, layer, value.shape, image.shape[2:], prefix, len(image))
+
+    return PooledReads(partial(recorder.handed, layer), reader)
 
 
 def convolves_faster(photos: Tensor) -> bool:

@@ -1,14 +1,16 @@
 """Mean gradients past the linear layers that read a layer of tokens, beside all gradients in float64."""
 
 import copy
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from mmexplain import pooled_reads
+from mmexplain import forward, pooled_reads
 from mmexplain.engine import run
 from mmexplain.methods.class_activation import gradcam
 from mmexplain.problem import Problem
@@ -243,3 +245,26 @@ def test_other_threads_pool_nothing():
         assert pooled_reads.reads_now() is reads
     assert seen == [None]
     assert pooled_reads.reads_now() is None
+
+
+def test_nothing_is_kept_afterwards():
+    """Not even until Python looks for circles."""
+    torch.manual_seed(0)
+    model, photos = Classifies(SelfAttention(around=True), scaled_norm()).eval(), torch.randn(1, 3, 2 * SIDE, 2 * SIDE)
+    kept = []
+    real = pooled_reads.PooledReads
+
+    class Watched(real):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            kept.append(weakref.ref(self))
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(forward, "PooledReads", Watched)
+            explained(model, photos, rows_of(photos, 3), pooled=True)
+        assert kept and kept[0]() is None
+    finally:
+        gc.enable()

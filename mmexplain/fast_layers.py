@@ -31,9 +31,10 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
     gradients back to their inputs, many at once under vmap; their weights get none.
 
     Linear layers, and those within attention layers, multiply by :func:`~mmexplain.products.product`; attention goes
-    back by :class:`~mmexplain.dot_products.DotProducts`. LSTMs of one layer and one direction go back by :class:`~mmexplain.lstm.LSTM`. Other recurrent layers go without oneDNN where a
-    graph is made: its way back works out the weights' gradients, and vmap does not know it. Only the thread that
-    entered is concerned, and not within other modes that exchange functions.
+    back by :class:`~mmexplain.dot_products.DotProducts`. LSTMs of one layer and one direction go back by
+    :class:`~mmexplain.lstm.LSTM`. Other recurrent layers go without oneDNN where a graph is made: its way back works
+    out the weights' gradients, and vmap does not know it. Only the thread that entered is concerned, and not within
+    other modes that exchange functions.
     """
     layers = [module for module in modules_of(model) if isinstance(module, _RECURRENT) or _large(module)]
     # Who follows every function has to see those that the layer calls.
@@ -50,9 +51,10 @@ class _Exchange(TorchFunctionMode):
         if function is functional.multi_head_attention_forward:
             with self:
                 return multi_head_attention(*args, **(kwargs or {}))
-        exchanged = _EXCHANGED.get(function)
-        found = exchanged(*args, **(kwargs or {})) if exchanged and not _within_transforms() else None
-        return function(*args, **(kwargs or {})) if found is None else found
+        kwargs = kwargs or {}
+        exchanged = None if kwargs and function is not _ATTENTION else _EXCHANGED.get(function)
+        found = exchanged(*args, **kwargs) if exchanged and not _within_transforms() else None
+        return function(*args, **kwargs) if found is None else found
 
 
 def _large(module: nn.Module) -> bool:
@@ -141,9 +143,11 @@ def _within_transforms() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+_ATTENTION = functional.scaled_dot_product_attention
+
 _EXCHANGED = {
     torch._C._nn.linear: _linear,
-    functional.scaled_dot_product_attention: _dot_products,
+    _ATTENTION: _dot_products,
     torch.lstm: _lstm,
     torch.gru: _without_onednn(torch.gru),
     torch.rnn_tanh: _without_onednn(torch.rnn_tanh),

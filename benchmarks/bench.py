@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import sys
 import time
 from pathlib import Path
@@ -59,6 +60,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="of a contender in a round; 1.5, or 0.3")
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: does it run?")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (on the CPU: Linux)")
+    parser.add_argument(
+        "--update", action="store_true", help="keep the cases of the folder's bench.json that are not measured anew"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=positive, help="threads that torch may use; its own choice if left out")
     parser.add_argument("--list", action="store_true", help="name the cases and end")
@@ -107,10 +111,16 @@ def main() -> None:
             record_of_case["peak_mib"] = peaks(
                 case, record_of_case, arguments.device, arguments.tiny, arguments.threads, taken
             )
-    record = {
+    this = {
         "machine": {**machine(arguments.device), "others": others.share},
         "command": command(arguments),
         "minutes": (time.perf_counter() - started) / 60,
+        "cases": list(found),
+    }
+    runs, found = joined(arguments.out / "bench.json" if arguments.update else None, this, found)
+    record = {
+        "machine": this["machine"],
+        "runs": runs,
         "settings": {
             "rounds": arguments.rounds,
             "budget": arguments.budget,
@@ -129,10 +139,24 @@ def main() -> None:
         raise SystemExit(f"{len(failed)} of {len(cases)} cases were not measured: {', '.join(failed)}")
 
 
+def joined(
+    earlier: Path | None, this: dict[str, Any], found: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The runs that cases are of, this one last, and all cases in their order; those of this run replace others."""
+    if earlier is None or not earlier.exists():
+        return [this], found
+    before = json.loads(earlier.read_text())
+    runs = [{**run, "cases": [name for name in run["cases"] if name not in found]} for run in before["runs"]]
+    known = before["cases"] | found
+    order = [case.name for case in every(False)]
+    cases = {name: known[name] for name in sorted(known, key=lambda name: order.index(name) if name in order else -1)}
+    return [*(run for run in runs if run["cases"]), this], cases
+
+
 def command(arguments: argparse.Namespace) -> str:
     """What made the page, without paths."""
     words = ["`python benchmarks/bench.py"]
-    for name in ("quick", "memory", "tiny"):
+    for name in ("quick", "memory", "update", "tiny"):
         words += [f"--{name}"] if getattr(arguments, name) else []
     words += [f"--rounds {arguments.rounds} --budget {arguments.budget:g} --device {arguments.device}"]
     words += [f"--threads {arguments.threads}"] if arguments.threads else []

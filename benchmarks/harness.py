@@ -22,7 +22,7 @@ FEWEST = 3
 ROUNDS_OF_BUDGET = 12
 """A case may take this many times what a contender may take in a round."""
 
-LEAST_STEP = 0.02
+LEAST_STEP = 0.005
 """Share of the first target's time that a further one is taken to cost at least, when the part is chosen."""
 
 SLOW = 0.5
@@ -102,8 +102,9 @@ def part_of(contender: Contender, one: float, step: float, budget: float, count:
     if contender.cost == "whole":
         return count
     if contender.cost == "graph":
-        # The ways back alone have the budget: what a target adds must stand out from the noise of the forward pass.
-        return min(count, max(2, 1 + int(budget / max(step, 1e-9))))
+        # The ways back alone have the budget, or as long as the forward pass takes twice: what a target adds must stand
+        # out from that one's noise.
+        return min(count, max(2, 1 + int(max(budget, 2 * one) / max(step, 1e-9))))
     return min(count, max(1, 1 + int(max(0.0, budget - one) / max(step, 1e-9))))
 
 

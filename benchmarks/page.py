@@ -55,7 +55,7 @@ def report(record: Mapping[str, Any]) -> str:
     """All of it as Markdown."""
     settings, rates = record["settings"], record["rates"]
     notes = NOTES.format(**settings, gflops=rates["flops"] / 1e9, gigabytes=rates["bandwidth"] / 1e9)
-    lines = ["# mmexplain beside its peers", describe(record["machine"]) + f"; {record['command']}", notes]
+    lines = ["# mmexplain beside its peers", *map(_run, record["runs"]), notes]
     found = verdicts(record["cases"], settings["device"])
     lines += ["## What was asked for", _counted(found)]
     missed = [verdict for verdict in found if not verdict.met]
@@ -80,6 +80,10 @@ def report(record: Mapping[str, Any]) -> str:
     rows = [[verdict.case, verdict.asked, verdict.value, _word(verdict.met)] for verdict in found]
     lines.append(table(["case", "asked for", "found", ""], rows))
     return "\n\n".join(lines)
+
+
+def _run(run: Mapping[str, Any]) -> str:
+    return f"{describe(run['machine'])}; {len(run['cases'])} cases in {run['minutes']:.0f} minutes: {run['command']}"
 
 
 def _word(met: bool) -> str:

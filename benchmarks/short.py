@@ -50,7 +50,9 @@ def main() -> None:
     record = json.loads((RESULTS / "bench.json").read_text())
     rows = [row(name, record["cases"][name]) for name in CASES if name in record["cases"]]
     print(table(["", "forward pass, ms", *CONTENDERS], rows))
-    print(f"\n{describe(record['machine'])}; {record['command']}")
+    print()
+    for run in record["runs"]:
+        print(f"{describe(run['machine'])}; {run['command']}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python benchmarks/bench.py --memory                # everything; writes benchmarks/results/bench.{md,json}
     python benchmarks/bench.py --quick                 # a few cases, three rounds
     python benchmarks/bench.py --only caption          # cases whose group or name holds this; "*" stands for anything
+    python benchmarks/bench.py --only VGG --update     # these cases anew, the others as they are in bench.json
     python benchmarks/bench.py --list
 
 ``make bench`` runs the first. Install the peers with ``pip install -e '.[peers]'``; one that is missing is skipped.
@@ -61,6 +62,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: does it run?")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (on the CPU: Linux)")
     parser.add_argument(
+        "--memory-alone", action="store_true", help="add peak memory to the folder's bench.json, and time nothing"
+    )
+    parser.add_argument(
         "--update", action="store_true", help="keep the cases of the folder's bench.json that are not measured anew"
     )
     parser.add_argument("--device", default="cpu")
@@ -82,10 +86,13 @@ def main() -> None:
         return
     for name in sorted(set(PEERS) - set(available())):
         print(f"{PEERS[name]} is not installed: skipped (pip install -e '.[peers]')", file=sys.stderr)
-    if arguments.memory:
+    if arguments.memory or arguments.memory_alone:
         prepare()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    if arguments.memory_alone:
+        write(with_memory(cases, arguments), arguments.out)
+        return
     # TensorFloat-32 has ten bits: maps would differ by more than is allowed.
     torch.backends.cudnn.allow_tf32 = False
     started = time.perf_counter()
@@ -104,13 +111,7 @@ def main() -> None:
                 continue
             summary(case.name, found[case.name])
     if arguments.memory:
-        taken: Peaks = {}
-        for case in (case for case in cases if case.name in found):
-            print(f"memory: {case.name}", file=sys.stderr)
-            record_of_case = found[case.name]
-            record_of_case["peak_mib"] = peaks(
-                case, record_of_case, arguments.device, arguments.tiny, arguments.threads, taken
-            )
+        fill_in_memory(cases, found, arguments)
     this = {
         "machine": {**machine(arguments.device), "others": others.share},
         "command": command(arguments),
@@ -132,11 +133,39 @@ def main() -> None:
         "cases": found,
         "failed": failed,
     }
-    markdown = report(record)
-    print(markdown)
-    save("bench", record, markdown, arguments.out)
+    write(record, arguments.out)
     if failed:
         raise SystemExit(f"{len(failed)} of {len(cases)} cases were not measured: {', '.join(failed)}")
+
+
+def write(record: dict[str, Any], folder: Path) -> None:
+    """Both files."""
+    markdown = report(record)
+    print(markdown)
+    save("bench", record, markdown, folder)
+
+
+def fill_in_memory(cases: list[Case], found: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """The peaks of those cases that were timed."""
+    taken: Peaks = {}
+    for case in (case for case in cases if case.name in found):
+        print(f"memory: {case.name}", file=sys.stderr)
+        entry = found[case.name]
+        entry["peak_mib"] = peaks(case, entry, arguments.device, arguments.tiny, arguments.threads, taken)
+
+
+def with_memory(cases: list[Case], arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the folder's ``bench.json`` has, with the peaks of these cases.
+
+    Raises:
+        SystemExit: it has nothing.
+    """
+    path = arguments.out / "bench.json"
+    if not path.exists():
+        raise SystemExit(f"{path} does not exist: time the cases first")
+    record: dict[str, Any] = json.loads(path.read_text())
+    fill_in_memory(cases, record["cases"], arguments)
+    return record
 
 
 def joined(

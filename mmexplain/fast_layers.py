@@ -36,7 +36,7 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
     out the weights' gradients, and vmap does not know it. Only the thread that entered is concerned, and not within
     other modes that exchange functions.
     """
-    layers = [module for module in modules_of(model) if isinstance(module, _RECURRENT) or _large(module)]
+    layers = [module for module in modules_of(model) if isinstance(module, _RECURRENT) or _concerned(module)]
     # Who follows every function has to see those that the layer calls.
     with within(layers, _Exchange, lambda: not torch._C._len_torch_function_stack()):
         yield
@@ -52,17 +52,19 @@ class _Exchange(TorchFunctionMode):
             with self:
                 return multi_head_attention(*args, **(kwargs or {}))
         kwargs = kwargs or {}
-        exchanged = None if kwargs and function is not _ATTENTION else _EXCHANGED.get(function)
+        exchanged = None if kwargs and function not in _BY_NAME else _EXCHANGED.get(function)
         found = exchanged(*args, **kwargs) if exchanged and not _within_transforms() else None
         return function(*args, **kwargs) if found is None else found
 
 
-def _large(module: nn.Module) -> bool:
+def _concerned(module: nn.Module) -> bool:
     if type(module) is nn.MultiheadAttention:
         return module.out_proj.weight.numel() >= LARGE
     if type(module).__name__.endswith("Attention"):
         # Others' own, which PyTorch's functions are called by: timm's, those of transformers.
         return any(type(child) is nn.Linear and child.weight.numel() >= LARGE for child in module.children())
+    if type(module).__name__.endswith("AvgPool") or isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)):
+        return True
     return type(module) is nn.Linear and module.weight.numel() >= LARGE
 
 
@@ -100,6 +102,20 @@ def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor 
         return found
     # Of rows that nothing is asked for, the weights' graph is all that there is.
     return Linear.apply(rows, weight, bias) if rows.requires_grad else None
+
+
+def _pool(maps: Tensor, size: Any) -> Tensor | None:
+    places = maps.ndim - 2
+    sizes = tuple(size) if isinstance(size, (tuple, list)) else (size,) * places
+    return _mean(maps, tuple(range(2, maps.ndim)), keepdim=True) if sizes == (1,) * places else None
+
+
+def _mean(maps: Tensor, dim: Any = None, keepdim: bool = False, **others: Any) -> Tensor | None:
+    reads = reads_now() if _plain(maps) and maps.requires_grad and torch.is_grad_enabled() else None
+    axes = dim if isinstance(dim, (tuple, list)) else (dim,)
+    if reads is None or others or None in axes or {axis % maps.ndim for axis in axes} != set(range(2, maps.ndim)):
+        return None
+    return reads.pool(maps, keepdim)
 
 
 def _lstm(steps: Tensor, states: Any, weights: Any, *settings: Any) -> Any:
@@ -143,14 +159,18 @@ def _within_transforms() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-_ATTENTION = functional.scaled_dot_product_attention
-
 _EXCHANGED = {
     torch._C._nn.linear: _linear,
-    _ATTENTION: _dot_products,
+    functional.scaled_dot_product_attention: _dot_products,
+    functional.adaptive_avg_pool2d: _pool,
+    functional.adaptive_avg_pool3d: _pool,
+    Tensor.mean: _mean,
     torch.lstm: _lstm,
     torch.gru: _without_onednn(torch.gru),
     torch.rnn_tanh: _without_onednn(torch.rnn_tanh),
     torch.rnn_relu: _without_onednn(torch.rnn_relu),
 }
 """Function → what runs in its place, or gives None where the function itself is to run."""
+
+_BY_NAME = {functional.scaled_dot_product_attention, Tensor.mean}
+"""Those of them whose arguments may be given by their names."""

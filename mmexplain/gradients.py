@@ -54,6 +54,10 @@ def at_once(
         reached[:] = [grad is not None for grad in grads]
         return tuple(grad for grad in grads if grad is not None)
 
+    if len(vectors[0]) == 1:
+        with torch.autocast(values[0].device.type, enabled=False):
+            single = iter(product(*(vector[0] for vector in vectors)))
+        return [next(single)[None] if there else None for there in reached]
     # autograd's own ``is_grads_batched`` does not know how to batch convolutions: it goes through them in turn.
     with torch.autocast(values[0].device.type, enabled=False), _without_advice():
         slices = zip(*(vector.split(size or len(vector)) for vector in vectors), strict=True)

@@ -1,9 +1,10 @@
-"""The mean over the places of the gradients at a layer of tokens, past the linear layers that read it.
+"""The mean over the places of a layer's gradients, past linear layers that read its tokens, or a pooling of its maps.
 
 Keys and values of attention are linear in the tokens that they are made of: what is needed of their gradients for
 Grad-CAM is one sum over the places, multiplied by the weights, instead of a product for each place. A decoder of twelve
 layers that attend to a photo makes 24 of them for every word, most of what the word's way back costs. A layer
-normalisation on the way is no hindrance: its derivative is a sum of three terms, each linear in the gradients.
+normalisation on the way is no hindrance: its derivative is a sum of three terms, each linear in the gradients. Where a
+network averages its maps over the places, all of them have the same gradient, and none needs to be written.
 """
 
 from __future__ import annotations
@@ -32,21 +33,23 @@ def reads_now() -> PooledReads | None:
 
 
 class PooledReads:
-    """Linear layers that read one layer's tokens, as they are or after a layer normalisation, and what they add to the
-    mean of its gradients.
+    """What reads one layer and adds to the mean of its gradients: linear layers that read its tokens, as they are or
+    after a layer normalisation, and the mean over all places of its maps.
 
     Args:
-        handed: gives the layer's output as it was handed on, ``[B, T, C]``, or None where it has not run or was
-            changed since.
+        handed: gives the layer's output as it was handed on, ``[B, T, C]`` or ``[B, C, *S]``, or None where it has not
+            run or was changed since.
         reader: how a value of the layer is read as maps, or None where that is not known yet.
 
     Attributes:
         means: a leaf ``[B, C]`` whose gradient is the mean over the places of that part of the layer's gradient
             that goes through them; None as long as there is none.
+        places: dimensions of S.
     """
 
     def __init__(self, handed: Callable[[], Tensor | None], reader: Callable[[Tensor], Reader | None]) -> None:
         self.means: Tensor | None = None
+        self.places = 2
         self._handed = handed
         self._reader = reader
         self._norms: dict[Any, tuple[Tensor, Tensor]] = {}
@@ -58,7 +61,7 @@ class PooledReads:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Be told what linear layers read, in this thread."""
+        """Be told what is read, in this thread."""
         outer = reads_now()
         _listening.reads = self
         try:
@@ -78,10 +81,9 @@ class PooledReads:
         weights = self._weights(handed)
         if weights is None:
             return None
-        if self.means is None:
-            self.means = handed.new_zeros(len(handed), handed.shape[-1], requires_grad=True)
+        means = self._leaf(handed, handed.shape[-1])
         if norm is None:
-            return _Read.apply(self.means, rows.detach(), weight, bias, weights, turned, None, None, None)  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
+            return _Read.apply(means, rows.detach(), weight, bias, weights, turned, None, None, None)  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
         if norm not in self._norms:
             spread = norm._saved_result2.detach()
             self._norms[norm] = ((norm._saved_input.detach() - norm._saved_result1.detach()) * spread, spread[..., 0])
@@ -91,7 +93,26 @@ class PooledReads:
         still = rows.new_zeros(1, rows.shape[-1]) if shift is None else shift.detach()[None]
         still = product(still, weight, bias)[0]
         scale = None if scale is None else scale.detach()
-        return _Read.apply(self.means, rows.detach(), weight, bias, weights * spread, turned, normal, scale, still)  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
+        return _Read.apply(means, rows.detach(), weight, bias, weights * spread, turned, normal, scale, still)  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
+
+    def pool(self, maps: Tensor, keep: bool) -> Tensor | None:
+        """The mean over all places, ``[B, C]`` or, with ``keep``, ``[B, C, 1, ...]``, whose gradient goes to
+        :attr:`means`; None if the maps are not the layer's."""
+        handed = self._handed()
+        if handed is None or maps.grad_fn is not handed.grad_fn or maps.shape != handed.shape or maps.ndim < 4:
+            return None
+        reader = self._reader(handed)
+        if reader is None or reader.layout != "channels_first" or reader.rows_per_input != 1:
+            return None
+        self.places = maps.ndim - 2
+        axes = tuple(range(2, maps.ndim))
+        found: Tensor = _Pool.apply(self._leaf(handed, handed.shape[1]), maps.detach().mean(axes), maps[0, 0].numel())
+        return found[(..., *(None for _ in axes))] if keep else found
+
+    def _leaf(self, handed: Tensor, channels: int) -> Tensor:
+        if self.means is None:
+            self.means = handed.new_zeros(len(handed), channels, requires_grad=True)
+        return self.means
 
     def _weights(self, handed: Tensor) -> Tensor | None:
         """What each token counts in the mean over the places, ``[B, T]``."""
@@ -127,6 +148,26 @@ def _way(rows: Tensor, handed: Tensor) -> tuple[Any, bool] | None:
 def _axes(node: Any) -> set[int]:
     """The two of three that a transposition exchanges; negative ones are kept as unsigned numbers."""
     return {(axis - 2**64 if axis >= 2**63 else axis) % 3 for axis in (node._saved_dim0, node._saved_dim1)}
+
+
+class _Pool(Function):
+    """The mean of maps over their places. That of S places' gradients, each an S-th of the mean's, is an S-th of it."""
+
+    @staticmethod
+    def forward(means: Tensor, pooled: Tensor, places: int) -> Tensor:
+        """``[B, C]`` and the mean ``[B, C]`` → the mean."""
+        return pooled.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keeps the number of places."""
+        ctx.places = inputs[2]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:
+        """``[B, C]`` → ``[B, C]``."""
+        return gradients / ctx.places, None, None
 
 
 class _Read(Function):

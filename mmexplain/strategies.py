@@ -180,6 +180,7 @@ def _from_output(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     if reads is not None:
         (layer,), (rest, means) = activations, pulled
         means = _with_rest(means, rest, forward.readers[layer], layer).movedim(0, 1)
+        means = means.reshape(*means.shape, *(1 for _ in range(forward.reads.places)))
         return Chunk(activations, {layer: means}, scores.view(forward.batch, count), output, singles, pooled=True)
     gradients = {layer: required(grad, layer).movedim(0, 1) for layer, grad in zip(forward.layers, pulled, strict=True)}
     return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)
@@ -204,12 +205,12 @@ def _together(forward: Forward) -> int | None:
 
 
 def _with_rest(means: Tensor | None, rest: Tensor | None, reader: Reader, layer: str) -> Tensor:
-    """The mean over the places of a layer's gradients, ``[k, B, C, 1, 1]``: of the part that linear layers pooled,
-    ``[k, B, C]``, and of the rest ``[k, B, T, C]``, where there is one."""
+    """The mean over the places of a layer's gradients, ``[k, B, C]``: of the part that what reads the layer has pooled,
+    and of the rest ``[k, B, ...]``, where there is one."""
     if rest is not None:
         places = reader(rest.flatten(0, 1)).flatten(2).mean(-1).unflatten(0, rest.shape[:2])
         means = places if means is None else means + places
-    return required(means, layer)[..., None, None]
+    return required(means, layer)
 
 
 def boundary(forward: Forward, features: Tensor, rows: Rows) -> Chunk:

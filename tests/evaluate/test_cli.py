@@ -119,7 +119,7 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(
     def full(*_: Any, **__: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mmexplain.commands.evaluating.TemporaryFile", full)
+    monkeypatch.setattr("mmexplain.commands.folder.TemporaryFile", full)
     assert "no space left" in refusal("evaluate", "pointing", *arguments, tmp_path / "out")
 
 

@@ -96,7 +96,7 @@ def main() -> None:
     # TensorFloat-32 has ten bits: maps would differ by more than is allowed.
     torch.backends.cudnn.allow_tf32 = False
     started = time.perf_counter()
-    rates = measure_rates(arguments.device)
+    rates = measure_rates(arguments.device, arguments.tiny)
     limits, family = Limits(arguments.rounds, arguments.budget, arguments.device), Family()
     found: dict[str, Any] = {}
     failed: dict[str, str] = {}

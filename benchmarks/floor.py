@@ -52,10 +52,10 @@ class Work:
         return max(self.flops / rates.flops, self.traffic / rates.bandwidth)
 
 
-def measure_rates(device: str) -> Rates:
-    """The machine's best of several; of products by whichever library is the faster."""
+def measure_rates(device: str, tiny: bool = False) -> Rates:
+    """The machine's best of several; of products by whichever library is the faster. ``tiny``: in no time, to try."""
     cuda = device.startswith("cuda")
-    side, size = (8192, 2**30) if cuda else (2048, 2**28)
+    side, size = (8192, 2**30) if cuda else (256, 2**20) if tiny else (2048, 2**28)
     left, right = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
     source, target = torch.ones(size // 4, device=device), torch.empty(size // 4, device=device)
     result = torch.empty_like(left)

@@ -100,6 +100,7 @@ def failures(
     worst: int = WORST,
     limit: int | None = None,
     tolerance: float = TOLERANCE,
+    closed: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Failures:
@@ -116,6 +117,8 @@ def failures(
         worst: how many photos are shown.
         limit: photos at most, the first ones that have a class of the model.
         tolerance: pixels of the file by which a map's maximum may miss the object.
+        closed: only labels that mean a class of the data can be predicted, or drawn: for data that does not mark all
+            that a photo holds. Probabilities stay those among all labels.
         seed: of the classes that are drawn, of the intervals, and of methods that draw at random.
         progress: told how many photos of how many are done.
 
@@ -145,7 +148,7 @@ def failures(
             "must be called as the model's labels, by their synsets, or as COCO's or VOC's"
         )
     left_out, photos = len(everything) - len(photos), photos[:limit]
-    looking = _Looking(task, meant, chosen[0].name, layer, tolerance, seed)
+    looking = _Looking(task, meant, chosen[0].name, layer, tolerance, seed, closed)
     judged: list[Judged] = []
     shown: list[Failure] = []
     for start in range(0, len(photos), BATCH):
@@ -166,10 +169,11 @@ def failures(
             "method": chosen[0].name,
             "layer": looking.read_at,
             "tolerance": tolerance,
+            "closed": closed,
             "limit": limit,
             "seed": seed,
         },
-        notes=notes(judged, tolerance, names, meant, left_out),
+        notes=notes(judged, tolerance, closed, names, meant, left_out),
         items=len(judged),
         seconds=time.perf_counter() - started,
         details={"wrong": [photo.record() for photo in sorted(judged, key=lambda one: -one.confidence) if photo.wrong]},
@@ -188,6 +192,7 @@ class _Looking:
         layer: where they are read; the model's default if None.
         tolerance: of the pointing game, pixels.
         seed: of the classes that are drawn.
+        closed: only labels that mean a class of the data are predicted or drawn.
         read_at: the layer that the last maps were of.
     """
 
@@ -197,6 +202,7 @@ class _Looking:
     layer: str | None
     tolerance: float
     seed: int
+    closed: bool = False
     read_at: str = ""
 
     def at(self, photos: Sequence[Labelled]) -> Iterator[Failure]:
@@ -223,14 +229,16 @@ class _Looking:
     def _roles(self, photo: Labelled, logits: Tensor) -> tuple[dict[Role, int], int, bool]:
         """The labels that are explained, the rank of the true one, and whether the photo is classified wrongly."""
         right = {number for name in photo.names for number in self.meant.get(name, ())}
-        predicted = int(logits.argmax())
-        true = predicted if predicted in right else max(right, key=lambda number: float(logits[number]))
+        every = sorted({n for numbers in self.meant.values() for n in numbers}) if self.closed else range(len(logits))
+        score = logits.tolist()
+        predicted = max(every, key=score.__getitem__)
+        true = predicted if predicted in right else max(right, key=score.__getitem__)
         roles: dict[Role, int] = {"predicted": predicted, "true": true}
-        others = [number for number in range(len(logits)) if number not in right and number != predicted]
+        others = [number for number in every if number not in right and number != predicted]
         if others:
             # Drawn by the photo's name: the same whichever photos are looked at with it.
             roles["random"] = random.Random(f"{self.seed} {photo.key}").choice(others)
-        return roles, 1 + int((logits > logits[true]).sum()), predicted not in right
+        return roles, 1 + sum(score[number] > score[true] for number in every), predicted not in right
 
     def _judged(
         self, photo: Labelled, explanation: Explanation, roles: Mapping[Role, int], rank: int, wrong: bool
@@ -271,13 +279,14 @@ class _Looking:
         self, photo: Labelled, names: Sequence[str], explanation: Explanation
     ) -> tuple[Mask | None, tuple[Box, ...]]:
         """Bool ``[h, w]``: where a map of the true class may point, and boxes; None where nothing is marked, or at
-        another size than the photo's."""
+        another size than the photo's, or only where the model saw nothing."""
         scene = photo.scene
         if scene is None or scene.size != explanation.geometry.original:
             return None, ()
         area = union((scene.mask(name) for name in names), scene.size)
         boxes = tuple(thing.box for name in names for thing in scene.of(name))
-        return (near(area, self.tolerance), boxes) if area.any() else (None, ())
+        seen = ~explanation.heatmap().isnan().cpu().numpy()
+        return near(area, self.tolerance) if (area & seen).any() else None, boxes
 
 
 def _pair(explanation: Explanation) -> Explanation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -19,12 +19,12 @@ MAPS = {
     "centre": "none: centre of photo",
 }
 PATTERNS = {
-    (1.0, 1.0): "both: it was seen, and named otherwise",
-    (1.0, 0.0): "the true class's alone: something else won",
-    (0.0, 1.0): "the predicted class's alone",
-    (0.0, 0.0): "neither",
+    (1.0, 1.0): ("both", "both: it was seen, and named otherwise"),
+    (1.0, 0.0): ("true", "the true class's alone: something else won"),
+    (0.0, 1.0): ("predicted", "the predicted class's alone"),
+    (0.0, 0.0): ("neither", "neither"),
 }
-"""(true, predicted) hit → in words."""
+"""Hits of the maps of (true, predicted) class → which of them points at the object, in a word and in words."""
 
 
 def tables(photos: Sequence[Judged], worst: Sequence[Judged], seed: int) -> list[Table]:
@@ -55,13 +55,14 @@ def controls(photos: Sequence[Judged], seed: int) -> list[Control]:
                 seed,
             )
         )
-        hits = [[photo.hits["true"] for photo in side if "true" in photo.hits] for side in (right, wrong)]
+        of_right, of_wrong = ([photo.hits["true"] for photo in side if "true" in photo.hits] for side in (right, wrong))
         found.append(
             _told(
                 "On rightly classified photos the map of the true class points at its object more often than on wrong "
                 "ones.",
-                apart(*hits, seed),
-                *hits,
+                apart(of_right, of_wrong, seed),
+                of_right,
+                of_wrong,
             )
         )
     found.append(
@@ -70,6 +71,7 @@ def controls(photos: Sequence[Judged], seed: int) -> list[Control]:
             "the true class than with that of a class drawn at random.",
             [(photo.overlaps.get("true"), photo.overlaps.get("random")) for photo in wrong],
             seed,
+            percent=False,
         )
     )
     return found
@@ -100,6 +102,7 @@ def apart(ones: Sequence[float], others: Sequence[float], seed: int) -> Mean:
 def notes(
     photos: Sequence[Judged],
     tolerance: float,
+    closed: bool,
     names: Sequence[str],
     meant: Mapping[str, Sequence[int]],
     left_out: int,
@@ -109,21 +112,28 @@ def notes(
     Args:
         photos: all of them.
         tolerance: of the pointing game, pixels.
+        closed: only labels that mean a class of the data were predicted.
         names: classes of the data.
         meant: class of the data → numbers of the labels that mean it.
         left_out: photos that hold no class of the model.
     """
     wrong = _wrong(photos)
+    labels = "labels that mean a class of the data" if closed else "labels"
     found = [
-        "Wrong: the likeliest label means no class that the data has for the photo (kinds by WordNet's hypernyms for "
-        f"ImageNet's labels). {sum(photo.foreign for photo in wrong):,} of {len(wrong):,} wrong predictions name "
-        "something that the data has no class for: it may be in the photo, unmarked."
-        " True class: the likeliest of the labels that mean a class of the photo; rank: its place among all labels."
+        f"Wrong: the likeliest of all {labels} means no class that the data has for the photo (kinds by WordNet's "
+        "hypernyms for ImageNet's labels). True class: the likeliest of the labels that mean a class of the photo; "
+        f"rank: its place among all {labels}. Confidences are the model's own probabilities."
     ]
+    if wrong and not closed:
+        found.append(
+            f"{sum(photo.foreign for photo in wrong):,} of {len(wrong):,} wrong predictions name something that the "
+            "data has no class for: it may be in the photo, unmarked. A closed study leaves such labels out."
+        )
     if any(photo.hits for photo in photos):
         found.append(
             "A map points at the object if its maximum lies on an object of the true class (mask if given, else box) "
-            f"or nearer than {tolerance:g} pixels of the file; a flat map does not."
+            f"or nearer than {tolerance:g} pixels of the file; a flat map does not. Photos where the model saw nothing "
+            "of the object are left out there."
         )
     found.append(
         f"Overlap: intersection over union of the places that are among the strongest {STRONGEST:.0%} of either map, "
@@ -143,13 +153,11 @@ def _accuracy(photos: Sequence[Judged], seed: int) -> Table:
     groups = {"all": photos, "right": [photo for photo in photos if not photo.wrong], "wrong": _wrong(photos)}
     rows: list[list[Cell]] = []
     for name, group in groups.items():
-        shares: list[Callable[[Judged], float]] = [
-            lambda photo: float(not photo.wrong),
-            lambda photo: float(photo.rank <= TOP),
-        ]
-        accuracy, top = (_share(group, told, seed) for told in shares)
-        confidence = mean([photo.confidence for photo in group], _files(group), seed)
-        rows.append([name, len(group), *([accuracy] if name == "all" else [None]), top, confidence])
+        files = _files(group)
+        right = mean([float(not photo.wrong) for photo in group], files, seed, share=True)
+        top = mean([float(photo.rank <= TOP) for photo in group], files, seed, share=True)
+        confidence = mean([photo.confidence for photo in group], files, seed)
+        rows.append([name, len(group), right if name == "all" else None, top, confidence])
     heads = ("photos", "n", "accuracy %", f"truth in top {TOP} %", "mean confidence %")
     return Table("Accuracy", heads, rows, percent=heads[2:])
 
@@ -174,28 +182,19 @@ def _worst(worst: Sequence[Judged], marked: bool) -> Table:
 
 
 def _pattern(photo: Judged) -> str | None:
-    """Which of the two maps point at the object."""
-    if not {"true", "predicted"} <= photo.hits.keys():
-        return None
-    return {(1, 1): "both", (1, 0): "true", (0, 1): "predicted"}.get(
-        (int(photo.hits["true"]), int(photo.hits["predicted"])), "neither"
-    )
+    true, predicted = photo.hits.get("true"), photo.hits.get("predicted")
+    return None if true is None or predicted is None else PATTERNS[true, predicted][0]
 
 
 def _pointing(photos: Sequence[Judged], seed: int) -> Table:
-    sides = _wrong(photos), [photo for photo in photos if not photo.wrong]
-    rows: list[list[Cell]] = [
-        [
-            told,
-            *(
-                None
-                if role == "predicted" and side is sides[1]
-                else _share(side, lambda p, r=role: p.hits.get(r), seed)
-                for side in sides
-            ),
+    wrong, right = _wrong(photos), [photo for photo in photos if not photo.wrong]
+    rows: list[list[Cell]] = []
+    for role, told in MAPS.items():
+        ofs = [
+            mean([photo.hits.get(role) for photo in side], _files(side), seed, share=True) for side in (wrong, right)
         ]
-        for role, told in MAPS.items()
-    ]
+        # On a right photo the predicted class is the true one.
+        rows.append([told, ofs[0], None if role == "predicted" else ofs[1]])
     heads = ("map of", "wrong photos %", "right photos %")
     return Table("Maps that point at an object of the true class", heads, rows, percent=heads[1:])
 
@@ -209,7 +208,7 @@ def _patterns(wrong: Sequence[Judged], seed: int) -> Table:
             pairs.count(pattern),
             mean([float(pair == pattern) for pair in pairs], _files(known), seed, share=True),
         ]
-        for pattern, told in PATTERNS.items()
+        for pattern, (_, told) in PATTERNS.items()
     ]
     return Table(
         "Of each wrong photo, whose map points at the object",
@@ -231,23 +230,20 @@ def _alike(wrong: Sequence[Judged], seed: int) -> Table:
     return Table("How alike two maps of a wrong photo are", ("maps of", "rank correlation", "overlap"), rows)
 
 
-def _paired(what: str, pairs: Iterable[tuple[float | None, float | None]], seed: int) -> Control:
+def _paired(what: str, pairs: Iterable[tuple[float | None, float | None]], seed: int, percent: bool = True) -> Control:
     known = [(one, other) for one, other in pairs if one is not None and other is not None]
     known = [pair for pair in known if not np.isnan(pair).any()]
     ones, others = ([pair[side] for pair in known] for side in (0, 1))
-    return _told(what, difference(ones, others, list(map(str, range(len(known)))), seed), ones, others)
+    return _told(what, difference(ones, others, list(map(str, range(len(known)))), seed), ones, others, percent)
 
 
-def _told(what: str, gain: Mean, ones: Sequence[float], others: Sequence[float]) -> Control:
+def _told(what: str, gain: Mean, ones: Sequence[float], others: Sequence[float], percent: bool = True) -> Control:
     """Held if all of the interval lies above 0."""
     if np.isnan(gain.low):
         return Control(what, f"Not told: it takes {LEAST} photos or more, of either kind.", False)
-    means = " against ".join(f"{100 * np.mean(side):.1f} %" for side in (ones, others))
-    return Control(what, f"{means}: {gain.told(100, 1, '+')} points.", gain.low > 0)
-
-
-def _share(photos: Sequence[Judged], told: Callable[[Judged], float | None], seed: int) -> Mean:
-    return mean([told(photo) for photo in photos], _files(photos), seed, share=True)
+    scale, digits, unit = (100, 1, " %") if percent else (1, 2, "")
+    means = " against ".join(f"{scale * np.mean(side):.{digits}f}{unit}" for side in (ones, others))
+    return Control(what, f"{means}: {gain.told(scale, digits, '+')}{' points' if percent else ''}.", gain.low > 0)
 
 
 def _wrong(photos: Sequence[Judged]) -> list[Judged]:

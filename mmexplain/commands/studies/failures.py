@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +20,7 @@ from mmexplain.errors import InputError
     epilog=examples(
         "mmexplain study failures --data photos/ --model efficientnet-lite0 --out failures/",
         "mmexplain study failures --data ILSVRC/val/ --model torchvision:resnet50 --limit 1000 --worst 20 --out f/",
-        "mmexplain study failures --data VOC2007/ImageSets/Main/test.txt --model m.safetensors --json",
+        "mmexplain study failures --data coco/ --model efficientnet-lite0 --closed --method layercam --json",
     ),
 )
 @click.option(
@@ -32,6 +33,11 @@ from mmexplain.errors import InputError
 @click.option("--method", metavar="NAME", default="gradcam", show_default=True, help="See 'mmexplain methods'.")
 @click.option(
     "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
+)
+@click.option(
+    "--closed",
+    is_flag=True,
+    help="Predict only labels that mean a class of the data: for data that does not mark all that a photo holds.",
 )
 @click.option(
     "--worst",
@@ -69,6 +75,7 @@ def failures(
     model: str,
     method: str,
     layer: str | None,
+    closed: bool,
     worst: int,
     limit: int | None,
     seed: int,
@@ -92,12 +99,20 @@ def failures(
         from mmexplain.tasks.registry import load, task_of_several
 
         keep_freed()
-        task = load(model, task_of_several(model, "classify"), device)
-        task.precision = precision  # type: ignore[assignment]  # one of PRECISIONS, says click
+        task: Any = load(model, task_of_several(model, "classify"), device)
+        task.precision = precision
     try:
         with counting("photos") as progress:
             found = study(
-                task, data, method=method, layer=layer, worst=worst, limit=limit, seed=seed, progress=progress
+                task,
+                data,
+                method=method,
+                layer=layer,
+                closed=closed,
+                worst=worst,
+                limit=limit,
+                seed=seed,
+                progress=progress,
             )
     except KeyboardInterrupt:
         raise Stopped("nothing was written") from None

@@ -42,6 +42,7 @@ def robustness(
     methods: Sequence[str] = (DEFAULT_METHOD,),
     layer: str | None = None,
     seed: int = 0,
+    pictures: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Study, Figure]:
     """Attack photos until a model is sure of a class that is not there, and compare maps of the classes that are.
@@ -61,6 +62,7 @@ def robustness(
         methods: names from the registry.
         layer: where maps are read; the model's default if None.
         seed: of starts, noise, which photo stands for another, and of methods that draw at random.
+        pictures: photos in the figure, at most.
         progress: told how many photos of how many are done.
 
     Returns:
@@ -76,18 +78,20 @@ def robustness(
         raise InputError("study 'robustness' is for classifiers with class names, such as efficientnet-lite0")
     if limit is not None and limit < 2:
         raise InputError(f"limit={limit}: take 2 photos or more, a control holds each against another one")
+    if pictures < 1:
+        raise InputError(f"pictures={pictures}: a figure shows 1 photo or more")
     attack = attack or TargetedPGD()
     wanted = task.target(target)
     known, notes = known_photos(task, Path(data))
     photos = without(known, wanted.ids[0])
     if len(photos) < len(known):
-        notes.append(f"Left out: {len(known) - len(photos)} photos with something that {wanted.label!r} would be.")
+        notes.append(f"Left out: {len(known) - len(photos)} photos that hold what {wanted.label!r} means.")
     photos = photos[:limit]
     if len(photos) < 2:
         raise InputError(
             f"{str(data)!r} holds {len(photos)} photos that can be made to show {wanted.label!r}; give 2 or more"
         )
-    run = AttackedPhotos(task, wanted, attack, [method.name for method in select(methods)], layer, seed)
+    run = AttackedPhotos(task, wanted, attack, [method.name for method in select(methods)], layer, seed, pictures)
     # Each photo has another one to stand for it: the next one on a way through all in random order.
     order = torch.randperm(len(photos), generator=run.generator).tolist()
     other = {one: following for one, following in zip(order, [*order[1:], order[0]], strict=True)}

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmexplain.evaluate.metrics.rank_correlation import rank_correlation
 from mmexplain.explanation import Explanation
 from mmexplain.geometry import Geometry
 from mmexplain.picture import Picture
@@ -66,7 +67,7 @@ def probability_of(explanation: Explanation, number: int) -> float:
 
 def figure(shown: Sequence[Shown], target: str, method: str, attack: TargetedPGD) -> Figure:
     """A row for each photo: as it is, attacked, what was added, and the maps of its true class before and after and of
-    the target after. Maps are scaled one by one.
+    the target after, scaled one by one. ρ is the rank correlation of the two maps of the true class.
 
     Args:
         shown: the photos.
@@ -78,7 +79,8 @@ def figure(shown: Sequence[Shown], target: str, method: str, attack: TargetedPGD
         A figure in no list of pyplot's.
     """
     factor = 0.5 / attack.epsilon
-    heads = ["photo", "adversarial photo", f"what was added, × {factor:g}"]
+    added = f"what was added, × {factor:.0f}" if factor >= 10 else f"what was added, × {factor:.3g}"
+    heads = ["photo", "adversarial photo", added]
     heads += ["true class, before", "true class, after", f"{target}, after"]
     tall = _TILE * max(one.photo.shape[1] / one.photo.shape[2] for one in shown)
     top, step = 0.66, tall + 3 * leading(_SMALL) + 2 * _GAP
@@ -90,25 +92,24 @@ def figure(shown: Sequence[Shown], target: str, method: str, attack: TargetedPGD
     for row, one in enumerate(shown):
         y = top + row * step
         number = one.number
-        added = 0.5 + factor * (one.adversarial - one.photo)
+        values = (explanation.map(number, None, method) for explanation in (one.before, one.after))
+        alike = f" · ρ = {rank_correlation(*values):.2f}".replace("nan", "–")
         tiles = [
-            (_picture(one.photo), one.label, one.before, number),
-            (_picture(one.adversarial), target, one.after, -1),
-            (_picture(added), "", None, 0),
-            (_map(one.before, one.photo, number, method), one.label, one.before, number),
-            (_map(one.after, one.adversarial, number, method), one.label, one.after, number),
-            (_map(one.after, one.adversarial, -1, method), target, one.after, -1),
+            (_picture(one.photo), one.label, _told(one.before, number)),
+            (_picture(one.adversarial), target, _told(one.after, -1)),
+            (_picture(0.5 + factor * (one.adversarial - one.photo)), "", ""),
+            (_map(one.before, one.photo, number, method), one.label, ""),
+            (_map(one.after, one.adversarial, number, method), one.label, _told(one.after, number) + alike),
+            (_map(one.after, one.adversarial, -1, method), target, ""),
         ]
-        for column, (picture, label, explanation, place) in enumerate(tiles):
+        for column, (picture, label, told) in enumerate(tiles):
             x = MARGIN + column * (_TILE + _GAP)
             if not row:
                 put_lines(axes, wrapped(heads[column], _SMALL, _TILE, 1), _SMALL, x + _TILE / 2, top - 0.15, color=SOFT)
             put(axes, picture, (x, y, _TILE, _TILE * picture.height / picture.width))
-            if explanation is None:
-                continue
             below = y + tall + 0.02
             below = put_lines(axes, wrapped(clean(label), _SIZE, _TILE, 1), _SIZE, x + _TILE / 2, below)
-            put_lines(axes, [_told(probability_of(explanation, place))], _SMALL, x + _TILE / 2, below, color=SOFT)
+            put_lines(axes, [told], _SMALL, x + _TILE / 2, below, color=SOFT)
     return drawn
 
 
@@ -124,8 +125,9 @@ def _map(explanation: Explanation, pixels: Tensor, number: int, method: str) -> 
     return overlay(laid, number % len(explanation.targets), method=method)
 
 
-def _told(probability: float) -> str:
-    """Four decimals, which leave neither a certainty nor an impossibility."""
-    if probability >= 0.99995:
+def _told(explanation: Explanation, number: int) -> str:
+    """The probability of a target in four decimals, which leave neither a certainty nor an impossibility."""
+    probability = probability_of(explanation, number)
+    if probability > 0.9999:
         return "p > 0.9999"
     return f"p = {probability:.4f}" if probability >= 0.00005 else "p < 0.0001"

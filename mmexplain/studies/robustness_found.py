@@ -164,7 +164,7 @@ def tables(found: Found) -> list[Table]:
     """What the model says, what was changed, how alike maps are and, where objects are marked, where they lie."""
     photos = len({row.photo for row in found.changed})
     says, p, passed = f"says {found.target}", f"p({found.target})", f"p > {found.attack.confidence:g}"
-    predictions = [
+    predictions: list[Sequence[Cell]] = [
         (
             NAMES[view],
             *(found.mean(view, name, share=True) for name in ("keeps_top", "says_target", "passes")),
@@ -174,11 +174,11 @@ def tables(found: Found) -> list[Table]:
         )
         for view in (PHOTO, NOISE, ADVERSARIAL)
     ]
-    changes = [
+    changes: list[Sequence[Cell]] = [
         (NAMES[view], found.mean(view, "steps"), found.mean(view, "levels"), found.mean(view, "l2"))
         for view in (NOISE, ADVERSARIAL)
     ]
-    alike = [
+    alike: list[Sequence[Cell]] = [
         (method, NAMES[view], _mean(rows, "correlation"), _mean(rows, "ssim"), len(rows))
         for method, view in product(found.methods, (NOISE, ADVERSARIAL, OTHER))
         if (rows := found.of(method, view))
@@ -190,15 +190,15 @@ def tables(found: Found) -> list[Table]:
         Table("Maps of true classes against the photo's own", ("method", "map of", *ALIKE, "maps"), alike, labels=2),
     ]
     if found.placed:
-        rows: list[Sequence[Cell]] = []
+        placed: list[Sequence[Cell]] = []
         for method in found.methods:
             for view in (PHOTO, NOISE, ADVERSARIAL, OTHER):
                 maps = [row for row in found.of(method, view) if row.hit is not None]
-                rows.append((method, NAMES[view], _mean(maps, "hit", share=True), _mean(maps, "energy"), len(maps)))
-            changed = (found.beyond(method, ADVERSARIAL, PHOTO, name) for name in ("hit", "energy"))
-            rows.append((method, "adversarial photo − photo", *changed, None))
-        heads = ("method", "map of", *PLACED, "maps")
-        made.append(Table("Where maps of true classes lie", heads, rows, labels=2, percent=PLACED))
+                placed.append((method, NAMES[view], _mean(maps, "hit", share=True), _mean(maps, "energy"), len(maps)))
+            hits, energy = (found.beyond(method, ADVERSARIAL, PHOTO, name) for name in ("hit", "energy"))
+            placed.append((method, "adversarial photo − photo", hits, energy, None))
+        named = ("method", "map of", *PLACED, "maps")
+        made.append(Table("Where maps of true classes lie", named, placed, labels=2, percent=PLACED))
     return made
 
 
@@ -213,7 +213,7 @@ def controls(found: Found) -> list[Control]:
         Control(
             "Uniform noise of the attack's L∞ size does not change what the model says: most photos keep their "
             f"likeliest class, and p({found.target}) rises by less than {RISE:.0%}.",
-            f"{kept.told(100, 1)} % keep it; p({found.target}) {rise.told(100, 3, '+')} %.",
+            f"{kept.told(100, 1)} % keep it; p({found.target}) changes by {rise.told(100, 3, '+')} points.",
             kept.value > 0.5 and rise.value < RISE,
         )
     ]
@@ -226,9 +226,12 @@ def controls(found: Found) -> list[Control]:
         more = found.beyond(method, one, other, name)
         if name == "hit" and not found.placed:
             continue
-        number = f"Hits {more.told(100, 1, '+')} %" if name == "hit" else f"Rank correlation {more.told(1, 2, '+')}"
+        if name == "hit":
+            told_of = f"Hits differ by {more.told(100, 1, '+')} points."
+        else:
+            told_of = f"Rank correlations differ by {more.told(1, 2, '+')}."
         of = f" ({method})" if len(found.methods) > 1 else ""
-        told.append(Control(f"{what}{of}.", f"{number}.", more.value > 0 and not more.low <= 0))
+        told.append(Control(f"{what}{of}.", told_of, more.value > 0 and not more.low <= 0))
     return told
 
 

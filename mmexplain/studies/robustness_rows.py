@@ -26,9 +26,6 @@ from mmexplain.studies.true_classes import KnownPhoto
 from mmexplain.targets import Target
 from mmexplain.tasks.base import Batch
 
-SHOWN = 3
-"""Photos that are kept for the figure."""
-
 
 @dataclass(frozen=True)
 class _View:
@@ -56,11 +53,12 @@ class AttackedPhotos:
         methods: of the maps.
         layer: where maps are read; the model's default if None.
         seed: of what is drawn at random.
-        generator: made of it.
+        pictures: photos that are kept for the figure, at most.
+        generator: made of the seed.
         changed: of each photo, a row as it is, attacked and with noise.
         mapped: of each true class in it, a row for each method and view.
-        shown: of the photos whose attack succeeded those whose true class the model was surest of, each of another class
-            as long as there are any.
+        shown: of the photos whose attack succeeded those whose true class the model was surest of, each of another
+            class as long as there are any.
     """
 
     task: Any
@@ -69,6 +67,7 @@ class AttackedPhotos:
     methods: list[str]
     layer: str | None
     seed: int
+    pictures: int
     generator: torch.Generator = field(init=False)
     changed: list[Changed] = field(default_factory=list)
     mapped: list[Mapped] = field(default_factory=list)
@@ -124,7 +123,7 @@ class AttackedPhotos:
         self.shown.sort(key=lambda one: -one.probability)
         surest = {one.label: one for one in reversed(self.shown)}
         self.shown.sort(key=lambda one: surest[one.label] is not one)
-        del self.shown[SHOWN:]
+        del self.shown[self.pictures :]
 
     def _say(
         self,

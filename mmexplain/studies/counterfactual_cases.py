@@ -232,7 +232,8 @@ class Measurement:
             return made
 
         def both(output: Any, rows: Rows) -> Tensor:
-            return torch.cat((task.score(output, rows), task.log_probability(output, rows)), 1)
+            found: Tensor = torch.cat((task.score(output, rows), task.log_probability(output, rows)), 1)
+            return found
 
         (scores,) = ask(probe, [Question(0, 1 + len(removals), make)], both)
         return scores.double().unflatten(1, (2, -1))

@@ -72,6 +72,11 @@ class Summary:
             details={"cases": [asdict(case) for case in self.all]},
         )
 
+    @staticmethod
+    def _numbers(cases: Sequence[Case], fill: str, removed: str, what: str) -> list[float | None]:
+        changes = [case.changes[fill].get(removed) for case in cases]
+        return [None if change is None else getattr(change, what) for change in changes]
+
     def _changes(self, fill: str) -> Table:
         rows = []
         for removed in REMOVED:

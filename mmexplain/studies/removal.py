@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class Filled:
     def _inpainted(self, region: Mask) -> Pixels:
         import cv2
 
-        painted = cv2.inpaint(self.photo, region.astype(np.uint8), INPAINT_RADIUS, cv2.INPAINT_TELEA)
+        painted: Any = cv2.inpaint(self.photo, region.astype(np.uint8), INPAINT_RADIUS, cv2.INPAINT_TELEA)
         found: Pixels = painted[region]
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ class Opposed(nn.Module):
         self.features = nn.Conv2d(3, 2, 1, bias=False)
         with torch.no_grad():
             self.features.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 0, 1.0]])[:, :, None, None])
-        self.register_buffer("half", torch.where(torch.arange(32) < 12, sign, 1.0) * 20)
+        self.register_buffer("sides", torch.where(torch.arange(32) < 12, sign, 1.0) * 20)
 
     def forward(self, x: Tensor) -> Tensor:
-        red, blue = (self.features(x) * self.half).mean((2, 3)).unbind(1)
+        red, blue = (self.features(x) * self.sides).mean((2, 3)).unbind(1)
         return torch.stack((red - blue, blue - red), 1)
 
 
@@ -116,7 +117,7 @@ def test_fills() -> None:
     grey = np.full((24, 32, 3), 90, np.uint8)
     grey[region] = (255, 0, 0)
     wide = ndimage.binary_dilation(region)
-    assert (Filled(grey)(wide, "inpaint") == 90).all(), "what is round it goes on"
+    assert np.abs(Filled(grey)(wide, "inpaint").astype(int) - 90).max() <= 3, "what is round it goes on"
 
 
 def test_unknown_fills() -> None:
@@ -180,8 +181,8 @@ def test_against_a_removal_by_hand(ran: tuple[Counterfactuals, Study], data: Pat
 
 def test_where_the_maps_lie(ran: tuple[Counterfactuals, Study]) -> None:
     for case in ran[0].cases:
-        assert case.lies[MARKED].others > 0.9 and case.lies[MARKED].own < 0.1
-        assert case.lies[EVIDENCE].own > 0.9 and case.lies[EVIDENCE].others < 0.1
+        assert case.lies[MARKED].others > 0.85 and case.lies[MARKED].own < 0.1
+        assert case.lies[EVIDENCE].own > 0.85 and case.lies[EVIDENCE].others < 0.1
         assert case.lies["uniform"].own == case.lies["uniform"].others == pytest.approx((BLOCK / SIDE) ** 2)
 
 
@@ -205,12 +206,17 @@ def test_controls_hold_where_maps_tell_the_truth(ran: tuple[Counterfactuals, Stu
     assert [len(table.rows) for table in found.tables] == [4, 4, 4, 12, 4]
 
 
-def test_controls_fail_where_maps_lie(data: Path) -> None:
-    """Pooled gradients do not see that blue on the left speaks for red: the claim about red is wrong there."""
-    study = Counterfactuals(opposed(sign=-1.0), data, fills=["mean"], area=(BLOCK / SIDE) ** 2, draws=2)
+def test_controls_fail_where_maps_lie(data: Path, tmp_path: Path) -> None:
+    """Pooled gradients do not see that blue on the left speaks for red: what is said of red is wrong there."""
+    shutil.copytree(data / "images", tmp_path / "images")
+    entries = [json.loads(line) for line in (data / "annotations.jsonl").read_text().splitlines()]
+    red = [(one["file"], [(o["cat"], o["bbox"]) for o in one["objects"] if o["cat"] == "red"]) for one in entries]
+    lines(tmp_path, *red, size=(SIDE, SIDE))
+    study = Counterfactuals(opposed(sign=-1.0), tmp_path, fills=["mean"], area=(BLOCK / SIDE) ** 2, draws=2)
     found = study.run()
-    red = [case.changes["mean"][MARKED].surer for case in study.cases if case.target == "red"]
-    assert sum(red) == 0
+    assert [case.target for case in study.cases] == ["red"] * PHOTOS
+    assert study.summary.mean("mean", MARKED, "log_probability").high < 0
+    assert study.summary.mean("mean", MARKED, "surer").value == 0
     assert not found.controls[0].held and not found.held
 
 
@@ -296,6 +302,8 @@ def photos(tmp_path: Path) -> Path:
 def test_the_table_and_the_files(photos: Path, classifier: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("study", "counterfactuals", "--data", photos, "--model", classifier, "--fill", "blur", "--draws", 1)
+    assert "no counterfactual map marks anything" in refusal(*arguments), "nothing at its last layer speaks against it"
+    arguments += ("--layer", "layer2")
     result = run(*arguments, "--out", out)
     assert result.exit_code == 0, result.output
     printed = result.stdout.splitlines()

@@ -240,6 +240,12 @@ class Measurement:
 
     # -- marked objects -----------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _masks(self) -> dict[str, Mask]:
+        """Class → its objects in the photo."""
+        scene = self.subject.scene
+        return {} if scene is None else {name: scene.mask(name) for name in scene.names}
+
     def _lies(self, number: int) -> dict[str, Lies]:
         """Where the energy of a target's maps lies; nothing without marked objects, or for a photo of another size
         than they were marked at."""
@@ -248,8 +254,8 @@ class Measurement:
             return {}
         label = explanation.targets[number].ids[0]
         names = [name for name, numbers in self.subject.classes.items() if label in numbers]
-        own = union((scene.mask(name) for name in names), scene.size)
-        others = union((scene.mask(name) for name in scene.names if name not in names), scene.size) & ~own
+        own = union((mask for name, mask in self._masks.items() if name in names), scene.size)
+        others = union((mask for name, mask in self._masks.items() if name not in names), scene.size) & ~own
         maps = {
             MARKED: explanation.map(number, method=COUNTERFACTUAL),
             ELSEWHERE: self.other[number],

@@ -86,7 +86,7 @@ class Summary:
                 (removed, found, surer, score, None if removed == MARKED else self.beyond(fill, removed), found.rows)
             )
         heads = ("removed region", "ln p", "surer %", "logit", "counterfactual beyond", "n")
-        return Table(f"Change when a region is removed; filled with {FILLS[fill]}", heads, rows, percent=("surer %",))
+        return Table(f"{fill}: change when a region is {FILLS[fill]}", heads, rows, percent=("surer %",))
 
     def _several(self) -> Table:
         rows = []
@@ -126,7 +126,7 @@ class Summary:
         notes = [
             "ln p: change of the log-probability. surer: share of removals after which it is higher. beyond: how much "
             f"more the counterfactual region raises ln p, in pairs. Removed: {area:.1%} of what the model sees, in the "
-            f"mean. {MOVED}: mean of {draws} places for each region."
+            f"mean. {MOVED}: {'one place' if draws == 1 else f'the mean of {draws} places'} for each region."
         ]
         if nothing := len(self.all) - len(cases):
             notes.append(f"Left out: {nothing:,} of {len(self.all):,} counterfactual maps, which are positive nowhere.")

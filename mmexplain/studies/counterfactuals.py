@@ -24,7 +24,7 @@ from mmexplain.studies.counterfactual_summary import Summary
 from mmexplain.studies.removal import FILLS, known_fills
 from mmexplain.studies.study import Study
 
-AREA, DRAWS = 0.1, 3
+AREA, DRAWS = 0.1, 1
 
 
 class Counterfactuals:

@@ -17,11 +17,11 @@ from mmexplain.errors import InputError, did_you_mean
 from mmexplain.evaluate.masks import Mask
 
 FILLS = {
-    "inpaint": "continued from its border (Telea 2004, OpenCV)",
-    "blur": "a Gaussian blur of the photo",
-    "mean": "the photo's mean colour",
+    "inpaint": "painted in from its border (Telea 2004)",
+    "blur": "blurred",
+    "mean": "painted in the photo's mean colour",
 }
-"""What a removed region can be filled with."""
+"""How a region is removed, and what becomes of it then."""
 
 INPAINT_RADIUS = 5
 """Pixels round one that is painted, which its colour is taken from."""

@@ -50,7 +50,7 @@ from mmexplain.errors import InputError
     "--draws",
     metavar="N",
     type=click.IntRange(min=1),
-    default=3,
+    default=1,
     show_default=True,
     help="Random places that each region is moved to.",
 )

@@ -114,13 +114,13 @@ def save_scored(answers: Answers, path: Path) -> Path:
 
 def figure(study: Study) -> Figure:
     """Each method's mean with its interval, beside chance."""
-    from matplotlib.figure import Figure as Drawn
+    from mmexplain.render.printed import Printed
 
     table = study.tables[0]
     trust = "preference" in table.heads
     values = [row[table.heads.index("preference" if trust else "accuracy")] for row in table.rows]
     scale = 1.0 if trust else 100.0
-    drawn = Drawn(figsize=(6.4, 1.3 + 0.42 * len(values)), layout="constrained")
+    drawn = Printed(figsize=(6.4, 1.3 + 0.42 * len(values)), layout="constrained")
     axes = drawn.add_subplot()
     for place, (row, value) in enumerate(zip(table.rows, values, strict=True)):
         assert isinstance(value, Mean)

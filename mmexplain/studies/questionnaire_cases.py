@@ -118,6 +118,8 @@ def from_data(
     """
     lookers = [_Objects(task, data, methods, layer=layer, seed=seed) for task in tasks]
     random = np.random.default_rng(seed)
+    if len(tasks) == 1:
+        lookers[0].random = random
     items = [item for item in lookers[0].items() if len(tasks) > 1 or len(lookers[0].known(item.content)) > 1]
     items = _drawn(items, len(items), random)
     at_once = 8 if len(tasks) > 1 else min(8, limit)
@@ -126,7 +128,7 @@ def from_data(
         scenes = [item.content for item in items[start : start + at_once]]
         for views in zip(*(looker.looked(scenes) for looker in lookers), strict=True):
             scene = views[0].scene
-            labels = _right(views) if len(tasks) > 1 else _two(lookers[0].known(scene), random)
+            labels = _right(views) if len(tasks) > 1 else lookers[0].explained(views[0])
             if labels and all(view.explanation.geometry.original == scene.size for view in views) and count < limit:
                 ids = tuple(tuple(view.targets[view.label[label]] for label in labels) for view in views)
                 shows = frozenset(map(clean, scene.names))
@@ -147,20 +149,29 @@ class _Objects(OnObjects):
     name: ClassVar[str] = "questionnaire"
     title: ClassVar[str] = "Questionnaire"
     metrics: ClassVar[tuple[Metric, ...]] = ()
+    random: np.random.Generator | None = None
+    """Draws two classes of each photo; None where the likeliest of the data is asked for."""
 
     def known(self, scene: Any) -> list[str]:
         """Classes in a photo that the model has."""
         return self._present(scene)
 
     def looked(self, scenes: Sequence[Any]) -> Iterator[Looked]:
-        """The maps of all of them, and of the likeliest class of the data."""
+        """Their maps."""
         return self._look(scenes)
+
+    def explained(self, looked: Looked) -> tuple[str, ...]:
+        """The two classes that there are maps of."""
+        names = tuple(name for name in self._present(looked.scene) if looked.label[name] in looked.targets)
+        return names if len(names) == 2 else ()
 
     def wanted(
         self, present: Sequence[str], ranked: Sequence[str], label: Mapping[str, int], top: Sequence[int]
     ) -> list[int]:
-        """Labels that are explained."""
-        return [label[name] for name in (*present, *ranked[:1])]
+        """Labels that are explained: of two classes of the photo, or of the likeliest of the data."""
+        if self.random is None:
+            return [label[ranked[0]]]
+        return [label[present[number]] for number in self.random.choice(len(present), 2, replace=False)]
 
     def rows(self, looked: Looked) -> Iterator[Row]:
         """None."""
@@ -203,11 +214,6 @@ def _right(views: Sequence[Looked]) -> tuple[str, ...]:
     """The likeliest class, where all models agree on it and it is in the photo."""
     said = {view.ranked[0] for view in views}
     return tuple(said) if len(said) == 1 and said <= set(views[0].scene.names) else ()
-
-
-def _two(names: Sequence[str], random: np.random.Generator) -> tuple[str, ...]:
-    first, second = random.choice(len(names), 2, replace=False)
-    return names[first], names[second]
 
 
 def _drawn(values: Sequence[Any], limit: int, random: np.random.Generator) -> list[Any]:

@@ -14,7 +14,7 @@ FORMAT = "mmexplain.questionnaire/1"
 
 KINDS = {"discrimination": "which object is shown?", "trust": "which of two models seems more reliable?"}
 
-SCALE = (
+SCALE: tuple[str, ...] = (
     "A clearly more reliable",
     "A slightly more reliable",
     "both equally reliable",

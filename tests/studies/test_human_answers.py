@@ -55,10 +55,11 @@ def found(study, column):
 
 @pytest.mark.parametrize("behaviour", [guesser, always_first])
 def test_who_looks_at_nothing_is_at_chance(keys, tmp_path, behaviour):
-    study = analyse(read(keys[0], *simulate(read_key(keys[0]), tmp_path, 60, behaviour)))
+    study = analyse(read(keys[0], *simulate(read_key(keys[0]), tmp_path, 120, behaviour)))
     for accuracy in found(study, "accuracy").values():
-        assert accuracy.low < 0.5 < accuracy.high and abs(accuracy.value - 0.5) < 0.1
-        assert accuracy.rows == 300 and accuracy.items == 15
+        assert accuracy.rows == 600 and accuracy.items == 15
+        assert abs(accuracy.value - 0.5) < 4 * 0.5 / 600**0.5, "four standard deviations of a fair coin"
+        assert accuracy.low < 0.5 < accuracy.high
     assert set(found(study, "against chance").values()) == {"no difference"} and study.held
 
 
@@ -100,7 +101,7 @@ def test_accuracy_is_that_of_a_count_by_hand(keys, tmp_path):
 
 def test_preferences(keys, tmp_path):
     key = read_key(keys[1])
-    always = analyse(read(keys[1], *simulate(key, tmp_path / "a", 60, always_first)))
+    always = analyse(read(keys[1], *simulate(key, tmp_path / "a", 120, always_first)))
     for preference in found(always, "preference").values():
         assert preference.low < 0 < preference.high, "always A is for neither model, sides being drawn"
     assert "A was preferred in 100.0%" in " ".join(always.notes) and always.held

@@ -94,7 +94,7 @@ def test_a_keyboard_goes_through_and_the_analysis_reads_the_file(browser, folder
     assert all(10 <= int(row["reaction_ms"]) < 20_000 and row["started"] < row["ended"] for row in rows)
     answers = read_answers([path], key)
     assert not answers.participants[0].left_out
-    given = [one for one in answers.participants[0].answers]
+    given = answers.participants[0].answers
     if kind == "trust":
         assert {one.preference for one in given if one.question.kind == "trust"} == {2}
     assert {one.correct for one in given} <= {True, None}
@@ -135,7 +135,7 @@ def test_the_next_participant_begins_anew(browser, folders, tmp_path):
 
 def test_without_a_place_to_keep_answers(browser, folders, tmp_path):
     with quiet_page(browser, folders["discrimination"] / "index.html", 900, accept_downloads=True) as page:
-        page.evaluate("Storage.prototype.setItem = () => { throw new Error('full'); }")
+        page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
         begin(page)
         assert page.locator("#unkept").is_visible()
         while page.locator("#task").is_visible():

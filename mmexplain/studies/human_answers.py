@@ -65,9 +65,7 @@ def analyse(answers: Answers, seed: int = 0) -> Study:
     if left_out:
         tables.append(Table("Left out", ("participant", "why"), left_out, labels=2))
     controls = [(_same_twice if trust else _noise)(by_method[method]) for method, control in methods.items() if control]
-    first = sum(int(answer.row["answer"]) == 1 for answer in given)
-    if trust:
-        first += sum(int(answer.row["answer"]) == 2 for answer in given)
+    leading = sum(int(answer.row["answer"]) <= (2 if trust else 1) for answer in given)
     told = "A was preferred" if trust else "The first option was chosen"
     notes = [
         f"{len(counted):,} participants count, {len(left_out):,} are left out"
@@ -75,7 +73,7 @@ def analyse(answers: Answers, seed: int = 0) -> Study:
         + ".",
         "In the intervals participants and photos are both drawn again (pigeonhole bootstrap, Owen 2007); none with "
         f"fewer than {LEAST} of either.",
-        f"{told} in {first / len(given):.1%} of the answers; sides are drawn at random, so that this favours nothing.",
+        f"{told} in {leading / len(given):.1%} of the answers; sides are drawn, so that this favours nothing.",
         PUBLISHED[key["kind"]],
     ]
     details = {

@@ -27,7 +27,7 @@ from mmexplain.studies.questionnaire_plan import COLUMNS, FORMAT, KINDS, SCALE
 PAGE, KEY, READ_ME = "index.html", "key.json", "README.txt"
 
 CHECKS = 4
-SIDE = 400
+SIDE = 360
 
 INSTRUCTIONS = {
     "discrimination": (

@@ -99,9 +99,9 @@ def from_data(
 ) -> Iterator[Case]:
     """Photos with marked objects, explained by one classifier or by two, as they are found.
 
-    By one: photos that hold objects of two or more classes that the model has, of which two are drawn (the papers' are
-    photos of exactly two). By two: photos of which both models' likeliest class is the same, and right (Selvaraju et
-    al. 2017, §5.2). A class is called as the data call it.
+    By one: photos that hold objects of two or more classes that the model has, of which two are drawn (the paper's are
+    photos of exactly two); photos where an object of either was cropped away are left out. By two: photos of which both
+    models' likeliest class is the same, and right (Selvaraju et al. 2017, §5.2). A class is called as the data call it.
 
     Args:
         tasks: one classifier with class names, or two.
@@ -139,7 +139,11 @@ def from_data(
         if count >= limit:
             return
     if not count:
-        wanted = "that both models get right" if len(tasks) > 1 else "with objects of two classes that the model has"
+        wanted = (
+            "that both models get right"
+            if len(tasks) > 1
+            else "with objects of two classes that the model has, and sees"
+        )
         raise InputError(f"{str(data)!r} has no photo {wanted}")
 
 
@@ -161,9 +165,9 @@ class _Objects(OnObjects):
         return self._look(scenes)
 
     def explained(self, looked: Looked) -> tuple[str, ...]:
-        """The two classes that there are maps of."""
+        """The two classes that there are maps of, if the model saw the middle of an object of each."""
         names = tuple(name for name in self._present(looked.scene) if looked.label[name] in looked.targets)
-        return names if len(names) == 2 else ()
+        return names if len(names) == 2 and all(_seen(looked, name) for name in names) else ()
 
     def wanted(
         self, present: Sequence[str], ranked: Sequence[str], label: Mapping[str, int], top: Sequence[int]
@@ -208,6 +212,12 @@ def _likeliest(told: Sequence[Sequence[dict[str, Any]]]) -> tuple[str, ...]:
 def _numbers(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> tuple[int, ...]:
     by_label = {row["label"].casefold(): row["target"] for row in rows}
     return tuple(by_label[label.casefold()] for label in labels)
+
+
+def _seen(looked: Looked, name: str) -> bool:
+    left, top, right, bottom = looked.explanation.geometry.visible
+    boxes = [thing.box for thing in looked.scene.of(name)]
+    return any(left <= (box[0] + box[2]) / 2 <= right and top <= (box[1] + box[3]) / 2 <= bottom for box in boxes)
 
 
 def _right(views: Sequence[Looked]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from mmexplain.geometry import fit
 from mmexplain.studies.questionnaire_cases import Case
 from mmexplain.studies.questionnaire_plan import SCALE
 
-QUALITY = 85
+QUALITY = 80
 
 CONTROL = {"discrimination": "random noise", "trust": "the same map twice"}
 """The arm that says nothing: what people make of it must be chance."""
@@ -49,6 +49,7 @@ class Maker:
     def arms(self, case: Case, methods: Sequence[str], control: bool) -> list[dict[str, Any]]:
         """An arm for each method, and the control, drawn as the first of them."""
         told = [list(explanation.maps) for explanation in case.explanations]
+        pairs: list[tuple[MapKey, ...]]
         if len(told) == 1:
             pairs = [(key,) for key in told[0]]
         else:
@@ -117,8 +118,14 @@ class Maker:
         return self._picture(replace(told, maps={key: noise}, targets=told.targets[:1]), 0, key)
 
     def _picture(self, explanation: Explanation, target: int, key: MapKey) -> Image.Image:
-        size = fit(explanation.geometry.original, self._side)
-        return explanation.overlay(target, key.layer, key.method, size=size)
+        """The part of the photo that the model saw; hatching around it would have to be explained to people."""
+        geometry = explanation.geometry
+        left, top, right, bottom = geometry.visible
+        scale = max(geometry.original) / max(right - left, bottom - top)
+        size = fit(geometry.original, round(self._side * scale))
+        rows, columns = geometry.seen_part(size)
+        picture = explanation.overlay(target, key.layer, key.method, size=size)
+        return picture.crop((columns.start, rows.start, columns.stop, rows.stop))
 
     def _keep(self, picture: Image.Image) -> int:
         file = io.BytesIO()

@@ -103,6 +103,8 @@ def plan(design: Mapping[str, Any], seed: int) -> list[Question]:
         item, arm = items[number], arms[arm_number]["arm"]
         pictures = [code for code, _ in item["arms"][arm]]
         pick, flip = below(2), below(2)
+        shown: tuple[str, ...]
+        options: tuple[str, ...]
         if design["kind"] == "trust":
             shown, options = _turned(pictures, flip), SCALE
         else:

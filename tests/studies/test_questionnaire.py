@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from mmexplain.errors import InputError, MethodError
+from mmexplain.preprocess import Preprocess
 from mmexplain.studies.questionnaire import questionnaire
 from mmexplain.studies.questionnaire_cases import from_data, from_stores
 from mmexplain.studies.questionnaire_plan import _Below, cell, plan, seed_of
 from tests.command_line import record, refusal, run
 from tests.evaluate.objects import colours, lines
 from tests.evaluate.objects import photo as coloured
-from tests.gallery.stores import HEIGHT, SQUASHED, WIDTH, Told, photo, spot, write
+from tests.gallery.stores import CROPPED, HEIGHT, SQUASHED, WIDTH, Told, photo, spot, write
 from tests.studies.people import OTHER, PLACES, store
 
 RED, BLUE = (0, 0, 24, 24), (36, 36, 60, 60)
@@ -85,6 +86,14 @@ def test_noise_is_one_picture_for_both_answers(made):
         assert {made.key["pictures"][one], made.key["pictures"][two]} == {"cat", "dog"}
         images.append(image)
     assert len({made.images[image] for image in images}) == 12, "each photo has noise of its own"
+
+
+def test_only_what_the_model_saw_is_shown(tmp_path):
+    """A sixth of the photo is cropped on either side: what is left is a square."""
+    options = {"kind": "class", "labels": ["cat", "dog"], "geometry": CROPPED, "source": photo(tmp_path / "p.jpg")}
+    (case,) = from_stores([write(tmp_path / "s", [Told("p", "", spot((1, 1), (4, 4)), **options)], task="classify")])
+    made = questionnaire([case], side=50)
+    assert {Image.open(io.BytesIO(file)).size for file in made.images} == {(50, 50)}
 
 
 def test_trust_shows_both_models_and_one_twice(trust):
@@ -171,6 +180,21 @@ def test_trust_on_data_asks_where_both_models_are_right(tmp_path):
     assert case.id.endswith("green.png") and case.labels == ("green",) and len(case.explanations) == 2
     with pytest.raises(InputError, match="no photo with objects of two classes"):
         list(from_data([colours()], folder, ["gradcam"]))
+
+
+def test_objects_that_are_cropped_away_are_not_asked_about(tmp_path):
+    centre = {"input_size": (3, 32, 32), "crop_pct": 1.0, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    task = colours()
+    task.preprocess = Preprocess.from_timm(centre)
+    seen, cut = ("red", (44, 0, 60, 60)), ("red", (0, 0, 20, 60))
+    for name, red in (("seen", seen), ("cut", cut)):
+        coloured(tmp_path / name / "images" / "p.png", red, ("blue", (70, 0, 84, 60)), size=(128, 64))
+        left, top, right, bottom = red[1]
+        boxes = [("red", (left, top, right - left, bottom - top)), ("blue", (70, 0, 14, 60))]
+        lines(tmp_path / name, ("p.png", boxes), size=(128, 64))
+    assert len(list(from_data([task], tmp_path / "seen", ["gradcam"]))) == 1
+    with pytest.raises(InputError, match="two classes that the model has, and sees"):
+        list(from_data([task], tmp_path / "cut", ["gradcam"]))
 
 
 # -- codes and order --------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     help="An arm of pictures that say nothing: random noise; of trust, the same map twice.",
 )
 @click.option(
-    "--side", metavar="PX", type=click.IntRange(100, 1600), default=400, show_default=True, help="Of pictures."
+    "--side", metavar="PX", type=click.IntRange(100, 1600), default=360, show_default=True, help="Of pictures."
 )
 @click.option("--title", metavar="TEXT", help="Of the page.")
 @click.option("--consent", metavar="FILE", help="What participants agree to, paragraphs of plain text in UTF-8.")

@@ -20,14 +20,14 @@ from mmexplain.studies.boxes_told import Measured, controls, notes, tables
 from mmexplain.studies.labelled import (
     Labelled,
     Seen,
+    Wanted,
     labels_of,
-    likeliest,
     look,
     one_method,
-    others,
     read,
     require_classifier,
     top,
+    wanted,
 )
 from mmexplain.studies.study import Study
 
@@ -130,23 +130,20 @@ def study_boxes(
     labels = labels_of(task, everything, Path(data)) if given else {}
     chosen = [photo for photo in everything if not given or any(name in labels for name in photo.names)][:limit]
     tried = GRID if threshold is None else (threshold,)
-    wanted: dict[str, list[tuple[str, int, int | None]]] = {}
+    explained: dict[str, list[Wanted]] = {}
 
     def choose(photo: Labelled, logits: Tensor) -> Sequence[int]:
-        if count is not None:
-            wanted[photo.key] = [(str(task.labels[number]), number, None) for number in top(logits, count)]
-        else:
-            names = [name for name in photo.names if name in labels]
-            drawn = others(photo, labels, len(logits), len(names), seed) or [None] * len(names)
-            wanted[photo.key] = [
-                (name, likeliest(labels[name], logits), other) for name, other in zip(names, drawn, strict=True)
-            ]
-        return [number for _, own, other in wanted[photo.key] for number in (own, other) if number is not None]
+        explained[photo.key] = (
+            wanted(photo, labels, logits, seed)
+            if count is None
+            else [Wanted(str(task.labels[number]), number) for number in top(logits, count)]
+        )
+        return [number for one in explained[photo.key] for number in one.numbers]
 
     photos: list[tuple[Labelled, list[_Row]]] = []
     sizes: list[Size] = []
     for seen in look(task, chosen, choose, [method], layer, seed, progress):
-        rows = [_row(seen, method, *one, tried) for one in wanted.pop(seen.photo.key)]
+        rows = [_row(seen, method, one, tried) for one in explained.pop(seen.photo.key)]
         photos.append((seen.photo, rows))
         sizes.append(seen.explanation.geometry.original)
 
@@ -180,20 +177,20 @@ def study_boxes(
     return study, annotated
 
 
-def _row(seen: Seen, method: str, name: str, label: int, other: int | None, tried: Sequence[float]) -> _Row:
-    heat, scene = seen.heat(label, method), seen.photo.scene
+def _row(seen: Seen, method: str, one: Wanted, tried: Sequence[float]) -> _Row:
+    name, heat, scene = one.name, seen.heat(one.label, method), seen.photo.scene
     drawn = [
         None
         if (box := segment_box(heat, threshold)) is None
-        else Annotation(name, box, seen.probability(label), contrast(heat, box))
+        else Annotation(name, box, seen.probability(one.label), contrast(heat, box))
         for threshold in tried
     ]
     if scene is None or not seen.measurable:
         return _Row(name, drawn, None, ())
     true = [thing.box for thing in scene.of(name) if thing.area and not thing.crowd]
-    if other is None or not true:
+    if one.other is None or not true:
         return _Row(name, drawn, None, true)
-    map_of_other = seen.heat(other, method)
+    map_of_other = seen.heat(one.other, method)
     return _Row(name, drawn, [segment_box(map_of_other, threshold) for threshold in tried], true)
 
 

@@ -95,7 +95,7 @@ def _boxes_table(boxes: Sequence[Annotation]) -> Table:
     for name, found in sorted(of_class.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:SHOWN]:
         scores = [box.score for box in found if box.score is not None]
         lines.append([name, len(found), fmean(scores) if scores else None, fmean(box.contrast for box in found)])
-    return Table("Boxes of the commonest classes", ("class", "boxes", "mean score", "mean contrast"), lines)
+    return Table("Boxes of the commonest classes", ("class", "boxes", "mean score", "mean contrast"), lines, digits=3)
 
 
 def controls(rows: Sequence[Measured], seed: int) -> list[Control]:
@@ -158,12 +158,12 @@ _INK, _FAINT = "#22252b", "#d5d8dd"
 
 def boxes_figure(study: Study) -> Figure | None:
     """For each IoU the share of boxes that reach it, with those of the controls; None where nothing was measured."""
-    from matplotlib.figure import Figure
+    from mmexplain.render.printed import Printed
 
     rows = [Measured(**row) for row in study.details["measured"]]
     if not rows:
         return None
-    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    figure = Printed(figsize=(5.4, 3.6), layout="constrained")
     axes = figure.subplots()
     levels = np.linspace(0, 1, 201)
     for kind, values in _kinds(rows, study.settings["method"]).items():

@@ -156,22 +156,47 @@ def left_out(names: Sequence[str], labels: Mapping[str, Any]) -> list[str]:
     return [f"Left out: {len(missing)} classes that the model does not have ({listed})."]
 
 
-def others(photo: Labelled, labels: Mapping[str, Sequence[int]], total: int, count: int, seed: int) -> list[int]:
-    """Labels drawn at random from those that mean no class of the photo; the same for a photo whichever other photos
-    there are.
+@dataclass(frozen=True)
+class Wanted:
+    """What is explained for one class of a photo.
+
+    Attributes:
+        name: of the class.
+        label: number of the model's label.
+        other: number of a label drawn at random from those that mean no class of the photo; None if there is none.
+    """
+
+    name: str
+    label: int
+    other: int | None = None
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the labels."""
+        return [self.label] if self.other is None else [self.label, self.other]
+
+
+def wanted(photo: Labelled, labels: Mapping[str, Sequence[int]], logits: Tensor, seed: int) -> list[Wanted]:
+    """For each class of a photo that the model has, its likeliest label, and a random one beside it; each class another
+    one, unless there are fewer. The draw is the same for a photo whichever other photos there are.
 
     Args:
         photo: the photo.
         labels: class → numbers of labels.
-        total: of the model's labels.
-        count: how many to draw; each is another one, unless there are fewer.
+        logits: of the photo, ``[N]``.
         seed: of the draw.
     """
-    own = {number for name in photo.names for number in labels.get(name, ())}
-    left = [number for number in range(total) if number not in own]
+    present = [name for name in photo.names if name in labels]
+    own = {number for name in present for number in labels[name]}
+    left = [number for number in range(len(logits)) if number not in own]
     # the key takes part, so that a photo's draw is not another's
     draws = np.random.default_rng([seed, crc32(photo.key.encode())])
-    return [int(number) for number in draws.choice(left, count, replace=len(left) < count)] if left else []
+    count = len(present)
+    others = [int(n) for n in draws.choice(left, count, replace=len(left) < count)] if left else [None] * count
+    return [
+        Wanted(name, max(labels[name], key=lambda number: float(logits[number])), other)
+        for name, other in zip(present, others, strict=True)
+    ]
 
 
 Choose = Callable[[Labelled, Tensor], Sequence[int]]
@@ -194,12 +219,12 @@ def look(
     """
     for start in range(0, len(photos), BATCH):
         part = photos[start : start + BATCH]
-        wanted: list[list[int]] = []
+        chosen: list[list[int]] = []
 
-        def targets(logits: Tensor, part: Sequence[Labelled] = part, wanted: list[list[int]] = wanted) -> list[Any]:
+        def targets(logits: Tensor, part: Sequence[Labelled] = part, chosen: list[list[int]] = chosen) -> list[Any]:
             rows = columns(logits).float().cpu()
-            wanted.extend(list(dict.fromkeys(choose(*pair))) for pair in zip(part, rows, strict=True))
-            return [[task.target(number) for number in numbers] for numbers in wanted]
+            chosen.extend(list(dict.fromkeys(choose(*pair))) for pair in zip(part, rows, strict=True))
+            return [[task.target(number) for number in numbers] for numbers in chosen]
 
         explanations = explain(
             task,
@@ -209,15 +234,10 @@ def look(
             methods=methods,
             seed=seed,
         )
-        for photo, explanation, numbers in zip(part, explanations, wanted, strict=True):
+        for photo, explanation, numbers in zip(part, explanations, chosen, strict=True):
             yield Seen(photo, explanation, {number: place for place, number in enumerate(numbers)})
         if progress is not None:
             progress(start + len(part), len(photos))
-
-
-def likeliest(numbers: Sequence[int], logits: Tensor) -> int:
-    """Of several labels that mean one class, the one that the model finds likeliest in the photo at hand."""
-    return max(numbers, key=lambda number: float(logits[number]))
 
 
 def top(logits: Tensor, count: int) -> list[int]:

@@ -22,13 +22,13 @@ from mmexplain.studies.cues import IGNORE, Strengths
 from mmexplain.studies.labelled import (
     Labelled,
     Seen,
+    Wanted,
     labels_of,
-    likeliest,
     look,
     one_method,
-    others,
     read,
     require_classifier,
+    wanted,
 )
 from mmexplain.studies.photo_files import flat_names
 from mmexplain.studies.seed_files import SeedFiles
@@ -87,15 +87,11 @@ def study_seeds(
     chosen = [photo for photo in everything if any(name in labels for name in photo.names)][:limit]
     names = flat_names(chosen)
     files = None if out is None else SeedFiles(out, numbers, photos)
-    explained: dict[str, list[tuple[str, int, int | None]]] = {}
+    explained: dict[str, list[Wanted]] = {}
 
     def choose(photo: Labelled, logits: Tensor) -> Sequence[int]:
-        present = [name for name in photo.names if name in labels]
-        drawn = others(photo, labels, len(logits), len(present), recipe.seed) or [None] * len(present)
-        rows = explained[photo.key] = [
-            (name, likeliest(labels[name], logits), other) for name, other in zip(present, drawn, strict=True)
-        ]
-        return [number for _, own, other in rows for number in (own, other) if number is not None]
+        explained[photo.key] = wanted(photo, labels, logits, recipe.seed)
+        return [number for one in explained[photo.key] for number in one.numbers]
 
     scores = {kind: Score(max(numbers.values()) + 1) for kind in (method, CENTRE, RANDOM)}
     marked: list[float] = []
@@ -103,7 +99,7 @@ def study_seeds(
     seen_photos = look(task, chosen, choose, methods, layer, recipe.seed, progress)
     for name, seen in zip(names, seen_photos, strict=True):
         rows = explained.pop(seen.photo.key)
-        own = {numbers[one]: label for one, label, _ in rows}
+        own = {numbers[one.name]: one.label for one in rows}
         made = _made(recipe, seen, method, own)
         marked.append(float((made.seeds != IGNORE).mean()))
         if files is not None:
@@ -113,7 +109,7 @@ def study_seeds(
             continue
         scores[method].add(made, true)
         scores[CENTRE].add(_centre(recipe, seen, method, own), true)
-        if drawn := {numbers[one]: other for one, _, other in rows if other is not None}:
+        if drawn := {numbers[one.name]: one.other for one in rows if one.other is not None}:
             scores[RANDOM].add(_made(recipe, seen, method, drawn), true)
     written = [] if files is None else files.finish()
     measured = {kind: score for kind, score in scores.items() if score.masks.shared}

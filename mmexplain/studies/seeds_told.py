@@ -108,9 +108,9 @@ def marked_table(method: str, shares: Sequence[float], keys: Sequence[str], seed
 
 def controls(scores: Mapping[str, Score], seed: int) -> list[Control]:
     """Whether other maps are worse by the mean IoU of the masks that a trainer would take; with an interval (from 10
-    photos on) it must be above 0."""
+    photos on) it must be above 0. The background, which masks of anything leave, is left out."""
     own = next(iter(scores.values()))
-    stage = "after GrabCut" if own.refined.shared else "of cues alone"
+    stage = "after GrabCut" if own.refined.shared else "by cues alone"
     told = {
         CENTRE: "than those from a Gaussian in the middle that marks as many pixels",
         RANDOM: "than those from the map of a class that is not in the photo",
@@ -122,7 +122,7 @@ def controls(scores: Mapping[str, Score], seed: int) -> list[Control]:
         gain = better(own.final, scores[kind].final, seed)
         least = gain.value if np.isnan(gain.low) else gain.low
         expected = f"Masks from the maps of the photo's classes agree better with those that people drew {text}."
-        found.append(Control(expected, f"mIoU {stage}: {gain.told(100, 1, '+')} points.", bool(least > 0)))
+        found.append(Control(expected, f"mIoU of objects {stage}: {gain.told(100, 1, '+')} points.", bool(least > 0)))
     return found
 
 
@@ -160,12 +160,12 @@ _INK, _MUTED, _FAINT = "#22252b", "#666b73", "#d5d8dd"
 
 def seeds_figure(study: Study) -> Figure | None:
     """The tables of masks and cues as dots with their intervals, controls hollow; None where nothing was measured."""
-    from matplotlib.figure import Figure
+    from mmexplain.render.printed import Printed
 
     found = {table.title: table for table in study.tables}
     if MASKS not in found:
         return None
-    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+    figure = Printed(figsize=(9.6, 3.2), layout="constrained")
     panels = figure.subplots(1, 2, width_ratios=(1, 1.35))
     masks, precise = found[MASKS], found[CUES]
     _dots(panels[0], [(f"{row[0]}, {row[1]}", row[0] == masks.rows[0][0], row[2]) for row in masks.rows])

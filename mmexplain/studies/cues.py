@@ -172,7 +172,7 @@ def opencv() -> Any:
 
 def _cut(cv2: Any, photo: NDArray[np.uint8], marks: LabelMap, number: int, own: NDArray[np.float32], seed: int) -> Mask:
     """Bool: what GrabCut leaves of one class."""
-    cue = marks == number
+    cue: Mask = marks == number
     trimap = np.full(marks.shape, cv2.GC_PR_BGD, np.uint8)
     trimap[(marks != IGNORE) & ~cue] = cv2.GC_BGD
     trimap[cue] = cv2.GC_PR_FGD

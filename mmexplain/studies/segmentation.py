@@ -166,8 +166,8 @@ class Agreement:
 def better(one: Agreement, other: Agreement, seed: int = 0) -> Mean:
     """By how much the mean IoU of ``one`` is above that of ``other`` on the same photos, without the background; both
     are drawn again together."""
-    counts = ([values[:, 1:] for values in agreement._iou()] for agreement in (one, other))
-    values, draws = zip(*(_ratios(*pair, seed) for pair in counts), strict=True)
+    counts = (agreement._iou() for agreement in (one, other))
+    values, draws = zip(*(_ratios(shared[:, 1:], union[:, 1:], seed) for shared, union in counts), strict=True)
     return _mean(values[0] - values[1], draws[0] - draws[1], len(one.shared))
 
 

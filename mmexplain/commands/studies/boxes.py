@@ -14,22 +14,17 @@ from mmexplain.commands.studies.showing import show
 from mmexplain.errors import InputError
 
 
-class Threshold(click.ParamType):
-    """A share, or "calibrated"; None stands for the latter."""
-
-    name = "threshold"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        """A number, or the word."""
-        if value == "calibrated":
-            return "calibrated"
-        try:
-            share = float(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor 'calibrated'", param, ctx)
-        if not 0 < share < 1:
-            self.fail(f"{value} is no share of the map's maximum between 0 and 1", param, ctx)
-        return share
+def _share(context: click.Context, parameter: click.Parameter, value: str) -> float | None:
+    """A threshold; None for one that is to be calibrated."""
+    if value == "calibrated":
+        return None
+    try:
+        share = float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor 'calibrated'", context, parameter) from None
+    if not 0 < share < 1:
+        raise click.BadParameter(f"{value} is no share of the map's maximum between 0 and 1", context, parameter)
+    return share
 
 
 @click.command(
@@ -55,7 +50,7 @@ class Threshold(click.ParamType):
 @click.option(
     "--threshold",
     metavar="SHARE|calibrated",
-    type=Threshold(),
+    callback=_share,
     default="0.15",
     show_default=True,
     help="Share of the map's maximum that a box's segment has at least; 'calibrated' tries several on every other "
@@ -98,7 +93,7 @@ def boxes(
     model: str,
     method: str,
     layer: str | None,
-    threshold: float | str,
+    threshold: float | None,
     count: int | None,
     formats: tuple[str, ...],
     confidence: bool,
@@ -134,7 +129,7 @@ def boxes(
                 data,
                 method=method,
                 layer=layer,
-                threshold=None if isinstance(threshold, str) else threshold,
+                threshold=threshold,
                 count=count,
                 limit=limit,
                 seed=seed,

@@ -165,7 +165,7 @@ class OnObjects(Protocol):
         chosen: list[tuple[tuple[str, ...], dict[str, int], tuple[int, ...], list[int]]] = []
 
         def choose(logits: Tensor) -> list[list[Target]]:
-            for scene, row in zip(scenes, _columns(logits).float().cpu(), strict=True):
+            for scene, row in zip(scenes, columns(logits).float().cpu(), strict=True):
                 label = {
                     name: max(numbers, key=lambda number: float(row[number])) for name, numbers in self._labels.items()
                 }
@@ -187,6 +187,6 @@ class OnObjects(Protocol):
             yield Looked(scene, ranked, label, top, explanation, {number: place for place, number in enumerate(wanted)})
 
 
-def _columns(logits: Tensor) -> Tensor:
-    """A column for each label: a single logit is that of the second of two."""
+def columns(logits: Tensor) -> Tensor:
+    """Logits ``[B, N]`` with a column for each label: a single logit is that of the second of two."""
     return torch.cat((-logits, logits), 1) if logits.shape[1] == 1 else logits

@@ -29,7 +29,7 @@ def segment_box(heat: Heat, share: float = 0.15) -> Box | None:
         ``(left, top, right, bottom)`` in pixels of ``heat``; None where the map says nothing (it is flat, not positive
         anywhere, infinite, or unseen altogether).
     """
-    if not _speaks(heat):
+    if not speaks(heat):
         return None
     with np.errstate(invalid="ignore"):
         above = heat >= share * np.nanmax(heat)
@@ -57,10 +57,10 @@ def loc(heat: Heat, boxes: Mask, delta: float) -> float:
         delta: δ, 0 to 1.
 
     Returns:
-        0 to 1; NaN for a map that says nothing (see :func:`segment_box`), and where the boxes cover no pixel.
+        0 to 1; NaN for a map that says nothing (see :func:`speaks`), and where the boxes cover no pixel.
     """
     covered = int(boxes.sum())
-    if not covered or not _speaks(heat):
+    if not covered or not speaks(heat):
         return math.nan
     low, high = np.nanmin(heat), np.nanmax(heat)
     with np.errstate(invalid="ignore"):
@@ -68,6 +68,7 @@ def loc(heat: Heat, boxes: Mask, delta: float) -> float:
     return float((above & boxes).sum() / (covered + (above & ~boxes).sum()))
 
 
-def _speaks(heat: Heat) -> bool:
+def speaks(heat: Heat) -> bool:
+    """Whether a map says anything: it is finite where it was seen, positive somewhere, and not flat."""
     seen = heat[~np.isnan(heat)]
     return bool(seen.size and np.isfinite(seen).all() and seen.max() > max(0.0, float(seen.min())))

@@ -44,11 +44,11 @@ EXACT = 1e-6
 """By how much the ratio of a uniform map may miss 1: it is spread over the photo in float32."""
 
 NOTES = (
-    f"Ratio: mean of the map (its positive part) in the boxes of a phrase over the mean beside them, {MOST:.0f} at "
-    "most; not defined, and left out, where the map is positive nowhere or boxes cover all that the model saw. It is "
-    "the same in the original's pixels and in a squashed file's. Ratio of means: the mean inside of all maps, each "
-    "scaled to a mean of 1 over the photo, over the mean outside; a map with next to nothing outside weighs no more "
-    "there than others.",
+    f"Ratio: mean of the map (its positive part; of maps of pixels the strongest colour's) in the boxes of a phrase "
+    f"over the mean beside them, {MOST:.0f} at most; not defined, and left out, where the map is positive nowhere or "
+    "boxes cover all that the model saw. It is the same in the original's pixels and in a squashed file's. Ratio of "
+    "means: the mean inside of all maps, each scaled to a mean of 1 over the photo, over the mean outside; a map with "
+    "next to nothing outside weighs no more there than others.",
     "s.e.: standard error of the mean ratio as if regions were independent; the intervals are wider, for regions of "
     "one photo are drawn together. The paper does not say which its ± is.",
     "The paper's numbers are of another setting: neuraltalk2 (VGG-16, conv5_3), and DenseCap's boxes and captions. "
@@ -158,7 +158,7 @@ def _summary(groups: Mapping[tuple[str, str], Sequence[Lying]]) -> Table:
                 float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None,
                 median(values) if values else None,
                 ratio(*_levels(held), photos),
-                mean([_above(row.ratio, 1.0) for row in held], photos, share=True),
+                mean([None if math.isnan(row.ratio) else float(row.ratio > 1) for row in held], photos, share=True),
                 len(values),
                 PUBLISHED.get(method) if of == OWN else None,
             ]
@@ -213,7 +213,7 @@ def _flat(uniform: Sequence[Lying]) -> Control:
 
 
 def _above(value: float, other: float) -> float | None:
-    """1 where a ratio is above another, ½ where it is the same; None where one is not defined."""
+    """1 where a ratio is above its control's, ½ where it is the same; None where one is not defined."""
     return None if math.isnan(value) or math.isnan(other) else float((1 + np.sign(value - other)) / 2)
 
 

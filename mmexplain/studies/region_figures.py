@@ -11,7 +11,7 @@ import numpy as np
 from mmexplain.errors import InputError
 from mmexplain.evaluate.metrics.grounding import Sums
 from mmexplain.explanation import Explanation
-from mmexplain.render.lettering import leading, wrapped
+from mmexplain.render.lettering import wrapped
 from mmexplain.render.overlay import overlay, photo_image
 from mmexplain.render.page import INK, SOFT, page, put, put_lines, trim, write
 from mmexplain.studies.region_data import Region, RegionPhoto
@@ -75,7 +75,11 @@ def spread_figure(rows: Sequence[Lying]) -> Figure:
     axes.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(y - 0.4, -0.6)
-    axes.set_xlabel("mean inside the boxes / mean outside (dashed: a uniform map)", fontsize=8, color=SOFT)
+    axes.set_xlabel(
+        "mean inside the boxes / mean outside (dashed: a uniform map); beyond the axis: at its ends",
+        fontsize=8,
+        color=SOFT,
+    )
     axes.set_title(
         "bar: quartiles, line: 5 to 95 %, ●: median, |: mean, ◇: the paper's mean", fontsize=8, color=SOFT, loc="left"
     )
@@ -134,17 +138,17 @@ def photos_figure(
     shown = [(photo, regions) for photo, regions in known if len(regions) == most][:rows]
     asked = [(number, region.phrase) for number, (_, regions) in enumerate(shown) for region in regions]
     maps = explained(task, [photo for photo, _ in shown], asked, [method], layer=layer, score=score, seed=seed)
-    block = TALL + 3 * leading(FONT) + 0.1
-    drawn, axes = page((WIDE + GAP) * (most + 1) + GAP, 0.3 + block * len(shown), 130)
+    drawn, axes = page((WIDE + GAP) * (most + 1) + GAP, 0.3 + (TALL + 0.6) * len(shown), 130)
     head = f"{task.model_id}, {method}: the map of each phrase as a caption, and its mean inside / outside the boxes"
     write(axes, GAP, 0.06, head, FONT, color=SOFT)
+    y = 0.3
     for number, (photo, regions) in enumerate(shown):
-        y = 0.3 + block * number
         held = [maps[number, region.phrase] for region in regions]
-        _tile(axes, held[0], photo, regions, 0, y, None)
+        ends = [_tile(axes, held[0], photo, regions, 0, y, None)]
         for column, (region, explanation) in enumerate(zip(regions, held, strict=True), 1):
-            _tile(axes, explanation, photo, [region], column, y, method)
-    return trim(drawn, 0.3 + block * len(shown))
+            ends.append(_tile(axes, explanation, photo, [region], column, y, method))
+        y = max(ends) + GAP
+    return trim(drawn, y)
 
 
 def _distinct(photo: RegionPhoto) -> list[Region]:
@@ -159,8 +163,8 @@ def _tile(
     column: int,
     y: float,
     method: str | None,
-) -> None:
-    """A photo with the boxes of all its regions, or the map of one region's phrase over it."""
+) -> float:
+    """A photo with the boxes of all its regions, or the map of one region's phrase over it; returns where it ends."""
     from matplotlib.patches import Rectangle
 
     height, width = photo.shape or explanation.geometry.original
@@ -174,10 +178,10 @@ def _tile(
         corner, sides = (x + left * wide, y + top * tall), ((right - left) * wide, (bottom - top) * tall)
         for ink, breadth in (("black", 2.0), ("white", 1.0)):
             axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=ink, linewidth=breadth))
+    middle, y = x + wide / 2, y + tall + 0.04
     if method is None:
-        return
-    middle, y = x + wide / 2, y + TALL + 0.04
+        return y
     y = put_lines(axes, wrapped(regions[0].phrase, FONT, WIDE), FONT, middle, y)
     heat = explanation.heatmap(method=method).cpu()
     ratio = float(Sums.of(heat, region_mask(regions[0].boxes, explanation.geometry.original)).inside_outside())
-    put_lines(axes, ["no ratio" if math.isnan(ratio) else f"{ratio:.1f}"], FONT, middle, y, weight="bold")
+    return put_lines(axes, ["no ratio" if math.isnan(ratio) else f"{ratio:.1f}"], FONT, middle, y, weight="bold")

@@ -199,10 +199,9 @@ def _higher(own: Sequence[Lying], others: Sequence[Lying], method: str, of: str)
     the means, that is not swayed by a few regions of huge ratios."""
     wins = [_above(one.ratio, other.ratio) for one, other in zip(own, others, strict=True)]
     found = mean(wins, [row.photo for row in own], share=True)
-    least = found.value if math.isnan(found.low) else found.low
-    few = "; too few photos for an interval" if math.isnan(found.low) else ""
+    few = "; too few photos to tell" if math.isnan(found.low) else ""
     text = f"The ratio is higher in {found.told(100, 1)} % of {found.rows:,} regions{few}."
-    return Control(f"The map of {method} {_CLAIMS[of]}", text, least > 0.5)
+    return Control(f"The map of {method} {_CLAIMS[of]}", text, found.low > 0.5)
 
 
 def _flat(uniform: Sequence[Lying]) -> Control:

@@ -324,6 +324,7 @@ def test_the_study_of_a_captioner(photos: list[RegionPhoto]) -> None:
     study, rows = regions(task, [*photos, unknown], score="logit", progress=lambda *done: told.append(done))
     assert study.items == 2 and told == [(2, 2)] and len(rows) == 10
     assert study.notes[0].startswith("1 of 3 phrases hold a word")
+    assert not study.controls[0].held and "of 2 regions; too few photos to tell" in study.controls[0].found
     assert study.settings == {"model": "colours", "methods": ["gradcam"], "layer": "see", "score": "logit", "seed": 0}
     assert regions(task, photos, score="logit")[1] == rows, "the same seed"
     with pytest.raises(InputError, match="knows the words of none of the 1 phrases"):

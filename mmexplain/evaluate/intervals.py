@@ -85,9 +85,40 @@ def mean(
     value = float(sums.sum() / counts.sum())
     if len(keys) < LEAST:
         return Mean(value, math.nan, math.nan, len(defined), len(keys), undefined)
-    drawn = stats.bootstrap(
-        (sums, counts),
-        lambda total, count, axis=-1: total.sum(axis) / count.sum(axis),
+    return Mean(value, *_drawn_again(sums, counts, seed), len(defined), len(keys), undefined)
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float], items: Sequence[str], seed: int = 0) -> Mean:
+    """The mean of all numerators over that of all denominators, and where it might have been with other items. Rows
+    with a small denominator weigh no more than others, as they do in the mean of the rows' own ratios.
+
+    Args:
+        numerators: a number a row; rows where it or the denominator is NaN are left out.
+        denominators: as many, 0 or more.
+        items: the key of each row's item.
+        seed: of the draws.
+
+    Returns:
+        Its value is NaN where nothing is left, or only denominators of 0.
+    """
+    found = zip(numerators, denominators, items, strict=True)
+    defined = [row for row in found if not (math.isnan(row[0]) or math.isnan(row[1]))]
+    undefined = len(items) - len(defined)
+    above, below, names = zip(*defined, strict=True) if defined else ((), (), ())
+    keys, where = np.unique(names, return_inverse=True)
+    tops, bottoms = (np.bincount(where, values, minlength=len(keys)) for values in (above, below))
+    if not bottoms.sum() > 0:
+        return Mean(math.nan, math.nan, math.nan, len(defined), len(keys), undefined)
+    value = float(tops.sum() / bottoms.sum())
+    low, high = _drawn_again(tops, bottoms, seed) if len(keys) >= LEAST else (math.nan, math.nan)
+    return Mean(value, low, high, len(defined), len(keys), undefined)
+
+
+def _drawn_again(tops: NDArray[np.float64], bottoms: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Ends of the percentile bootstrap's interval of Σ tops / Σ bottoms, of which each item has one pair."""
+    found = stats.bootstrap(
+        (tops, bottoms),
+        lambda top, bottom, axis=-1: top.sum(axis) / bottom.sum(axis),
         paired=True,
         vectorized=True,
         n_resamples=RESAMPLES,
@@ -96,7 +127,7 @@ def mean(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Mean(value, float(drawn.low), float(drawn.high), len(defined), len(keys), undefined)
+    return float(found.low), float(found.high)
 
 
 def difference(

@@ -112,7 +112,9 @@ def distil(
         data: to train and test on.
         setup: networks, schedule, terms and seeds; the published ones if None.
         device: where networks are trained.
-        folder: keeps the networks, also half trained: the same call goes on where it was stopped.
+        folder: keeps the networks, also half trained: the same call goes on where it was stopped. What is trained
+            lies in ``teacher-SEED.safetensors``, ``ce-maps-SEED.safetensors`` and so on, for
+            :meth:`~mmexplain.studies.wide_resnet.WideResNet.load`.
         progress: told how many epochs of how many are done.
 
     Returns:
@@ -146,10 +148,10 @@ def distil(
         teacher = training.train(f"{TEACHER}-{seed}", models.teacher(), seed, cross_entropy)
         untrained = models.teacher().eval()
         results[TEACHER].append(tested(teacher, teacher, data.test, eyes, explanations))
-        for number, lesson in enumerate(LESSONS):
+        for lesson in LESSONS:
             loss = loss_of(lesson, teacher, untrained, explanations, setup.terms)
             told_of = {"lesson": lesson.name, "teacher": teacher.name, **_told_terms(setup)}
-            student = training.train(f"student-{seed}-{number}", models.student(), seed, loss, **told_of)
+            student = training.train(f"{lesson.slug}-{seed}", models.student(), seed, loss, **told_of)
             results[lesson.name].append(tested(student, teacher, data.test, eyes, explanations))
         if seed == setup.seed:
             without = loss_of(MAPS, teacher, untrained, explanations, Terms(0.0, setup.terms.temperature))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,6 +65,11 @@ class Lesson:
     name: str
     maps: Literal["teacher", "other photos", "untrained"] | None = None
     soft: bool = False
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a file's: "ce-kd-maps"."""
+        return re.sub(r"\W+", "-", self.name.lower())
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def test_real_things(data_dir):
 def test_data_that_will_not_do(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         read(tmp_path / "none")
-    with pytest.raises(InputError, match="no data to train on.*cifar-10-batches-bin"):
+    with pytest.raises(InputError, match=r"no data to train on.*cifar-10-batches-bin"):
         read(tmp_path)
     (tmp_path / "cifar-10-batches-py").mkdir()
     with pytest.raises(InputError, match=r"pickles.*get the binary version, cifar-10-binary.tar.gz"):

@@ -1,4 +1,4 @@
-"""Maps that are trained through, against the papers' formulas for one photo at a time and against finite differences."""
+"""Maps that are trained through, against the papers' formulas, plain autograd and finite differences."""
 
 import pytest
 import torch

@@ -229,8 +229,10 @@ def _cut(folder: Path, half: dict[str, list[Thing]], told: Callable[[], None]) -
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read photo {str(path)!r}: {error}") from None
         for number, (x0, y0, x1, y1) in things:
-            corners = (x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height)
-            crop = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=corners)
+            # Whole pixels: a resize by ``box`` would blend in what lies around it.
+            left, right = round(x0 * image.width), round(x1 * image.width)
+            top, bottom = round(y0 * image.height), round(y1 * image.height)
+            crop = image.crop((left, top, right, bottom)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             pixels.append(np.asarray(crop).transpose(2, 0, 1))
             classes.append(number)
             items.append(file)

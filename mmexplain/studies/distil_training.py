@@ -230,7 +230,9 @@ class Training:
             for _ in range(begun):
                 self.told()
         for epoch in range(begun, recipe.epochs):
-            self._epoch(model, optimizer, seed, epoch, loss)
+            # cuDNN has faster backward passes that sum in another order each time.
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+                self._epoch(model, optimizer, seed, epoch, loss)
             self.told()
             if half_file is not None and epoch + 1 < recipe.epochs:
                 save_training(half_file, {"model": model}, optimizer, {"epochs": epoch + 1, "settings": wanted})

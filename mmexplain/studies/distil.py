@@ -15,11 +15,11 @@ from mmexplain.errors import InputError
 from mmexplain.studies.distil_data import Data, Photos
 from mmexplain.studies.distil_found import LESSONS, MAPS, PUBLISHED, TEACHER, by_seed, controls_of, figure_of, tables_of
 from mmexplain.studies.distil_training import (
+    Answers,
     Eyes,
     Loss,
     Recipe,
     Terms,
-    Tested,
     Training,
     cross_entropy,
     fresh,
@@ -141,7 +141,7 @@ def distil(
 
     common = {"data": data.name, "photos": len(data.train)}
     training = Training(data.train, eyes, setup.recipe, folder, common, told)
-    results: dict[str, list[Tested]] = {name: [] for name in (*(lesson.name for lesson in LESSONS), TEACHER)}
+    results: dict[str, list[Answers]] = {name: [] for name in (*(lesson.name for lesson in LESSONS), TEACHER)}
     apart = 0.0
     for seed in range(setup.seed, setup.seed + setup.seeds):
         models = _Models(setup, len(data.labels), seed, place)

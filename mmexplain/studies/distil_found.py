@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from mmexplain.evaluate.intervals import LEVEL, Mean, difference, mean
-from mmexplain.studies.distil_training import Lesson, Tested
+from mmexplain.studies.distil_training import Answers, Lesson
 from mmexplain.studies.study import Control, Table
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ LESSONS = (PLAIN, MAPS, SOFT, BOTH, OTHERS, UNTRAINED)
 PUBLISHED = "CE 6.78, CE + maps 6.74, CE + KD 5.68, CE + KD + maps 5.56, teacher 5.8"
 """Test errors in percent, WRN-40-2 → WRN-16-2 on CIFAR-10, α .01, T 4: Chattopadhay et al., WACV 2018, section 5."""
 
-Results = Mapping[str, Sequence[Tested]]
+Results = Mapping[str, Sequence[Answers]]
 """What was trained → what it did on the test photos, for each seed."""
 
 
@@ -100,12 +100,12 @@ def _against(over_photos: Mean, less: Sequence[float], what: str) -> Control:
     return Control(f"Maps help more than those {what}.", found + ("." if held else ": not told apart."), held)
 
 
-def errors(found: Sequence[Tested]) -> list[float]:
+def errors(found: Sequence[Answers]) -> list[float]:
     """1 for a wrong answer, of each test photo, seed after seed."""
     return [float(wrong) for one in found for wrong in one.wrong.tolist()]
 
 
-def cosines(found: Sequence[Tested]) -> list[float]:
+def cosines(found: Sequence[Answers]) -> list[float]:
     """How like the teacher's its maps are, of each test photo, seed after seed."""
     return [value for one in found for value in one.alike.tolist()]
 
@@ -120,11 +120,11 @@ def gain_by_seed(results: Results, name: str, than: str) -> list[float]:
     return [other - own for own, other in zip(by_seed(results[name]), by_seed(results[than]), strict=True)]
 
 
-def _items(items: Sequence[str], found: Sequence[Tested]) -> list[str]:
+def _items(items: Sequence[str], found: Sequence[Answers]) -> list[str]:
     return [item for _ in found for item in items]
 
 
-def by_seed(found: Sequence[Tested]) -> list[float]:
+def by_seed(found: Sequence[Answers]) -> list[float]:
     """The share of wrong answers for each seed."""
     return [one.wrong.double().mean().item() for one in found]
 

@@ -261,7 +261,7 @@ def steps_of(count: int, batch: int, random: torch.Generator) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Answers:
     """What a network did on the test photos.
 
     Attributes:
@@ -273,7 +273,7 @@ class Tested:
     alike: Tensor
 
 
-def tested(model: nn.Module, teacher: nn.Module, photos: Photos, eyes: Eyes, explanations: ExplanationLoss) -> Tested:
+def tested(model: nn.Module, teacher: nn.Module, photos: Photos, eyes: Eyes, explanations: ExplanationLoss) -> Answers:
     """Ask a network about the test photos, and hold its maps against the teacher's."""
     wrong, cosines = [], []
     for chosen in torch.arange(len(photos)).split(256):
@@ -282,7 +282,7 @@ def tested(model: nn.Module, teacher: nn.Module, photos: Photos, eyes: Eyes, exp
         others = class_maps(teacher, seen, classes, explanations.teacher_layer, explanations.method).maps
         wrong.append((logits.argmax(1) != classes).cpu())
         cosines.append(alike(maps, others).cpu())
-    return Tested(torch.cat(wrong), torch.cat(cosines))
+    return Answers(torch.cat(wrong), torch.cat(cosines))
 
 
 def _as_read(settings: dict[str, Any]) -> dict[str, Any]:

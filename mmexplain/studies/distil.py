@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 STEPS_WITHOUT = 5
 """Steps, at most, after which training with α = 0 is held against training by cross entropy."""
 
+TEACHERS = 2**31
+"""What a teacher's seed is its students' plus: one of their size must not be the student who learns by labels alone."""
+
 NOTES = (
     "CE: cross entropy. KD: besides, the teacher's softened probabilities. Maps: besides, α times the squared distance "
     "of the student's map of the true class from the teacher's.",
@@ -106,7 +109,7 @@ def distil(
     """Train teachers and students, and compare what students learn from: labels, softened probabilities, maps.
 
     For each seed a teacher is trained by cross entropy, and then a student for each of :data:`LESSONS`; the students
-    of a seed start from the same weights and see the same photos in the same order.
+    of a seed start from the same weights and see the same photos in the same order, their teacher from and in others.
 
     Args:
         data: to train and test on.
@@ -145,7 +148,7 @@ def distil(
     apart = 0.0
     for seed in range(setup.seed, setup.seed + setup.seeds):
         models = _Models(setup, len(data.labels), seed, place)
-        teacher = training.train(f"{TEACHER}-{seed}", models.teacher(), seed, cross_entropy)
+        teacher = training.train(f"{TEACHER}-{seed}", models.teacher(), seed + TEACHERS, cross_entropy)
         untrained = models.teacher().eval()
         results[TEACHER].append(tested(teacher, teacher, data.test, eyes, explanations))
         for lesson in LESSONS:
@@ -194,7 +197,7 @@ class _Models:
     device: torch.device
 
     def teacher(self) -> WideResNet:
-        return fresh(*depth_and_width(self.setup.teacher), self.classes, self.seed, self.device)
+        return fresh(*depth_and_width(self.setup.teacher), self.classes, self.seed + TEACHERS, self.device)
 
     def student(self) -> WideResNet:
         return fresh(*depth_and_width(self.setup.student), self.classes, self.seed, self.device)

@@ -45,12 +45,12 @@ def tables_of(results: Results, items: Sequence[str], seeds: Sequence[int]) -> l
             mean(errors(found), _items(items, found), share=True),
             float(np.std(by_seed(found), ddof=1)) if len(found) > 1 else None,
             None if name == PLAIN.name else gain(results, name, PLAIN.name, items),
-            None if name == TEACHER else mean(cosines(found), _items(items, found)),
+            None if name == TEACHER else mean(likeness(found), _items(items, found)),
         )
         for name, found in results.items()
     ]
     shares = ("test error", "sd over seeds", "less than CE")
-    heads = ("learns by", *shares, "map like teacher's (cosine)")
+    heads = ("learns by", *shares, "maps like teacher's (r)")
     each = (*(f"seed {seed}" for seed in seeds), f"mean [{LEVEL:.0%} t interval over seeds]")
     gains = [
         (name, *(less := gain_by_seed(results, name, PLAIN.name)), over_seeds(less))
@@ -73,11 +73,11 @@ def controls_of(results: Results, items: Sequence[str], apart: float, steps: int
         steps: after so many.
     """
     own, plain = results[MAPS.name], results[PLAIN.name]
-    nearer = difference(cosines(own), cosines(plain), _items(items, own))
+    nearer = difference(likeness(own), likeness(plain), _items(items, own))
     return [
         Control(
             "Students who learn from their teacher's maps have maps more like its than those who do not.",
-            f"Cosine {nearer.told(sign='+')}.",
+            f"Correlation {nearer.told(sign='+')}.",
             nearer.low > 0,
         ),
         *(
@@ -105,7 +105,7 @@ def errors(found: Sequence[Answers]) -> list[float]:
     return [float(wrong) for one in found for wrong in one.wrong.tolist()]
 
 
-def cosines(found: Sequence[Answers]) -> list[float]:
+def likeness(found: Sequence[Answers]) -> list[float]:
     """How like the teacher's its maps are, of each test photo, seed after seed."""
     return [value for one in found for value in one.alike.tolist()]
 
@@ -153,16 +153,16 @@ def figure_of(title: str, results: Results) -> Figure:
     controls = {OTHERS.name, UNTRAINED.name}
     for place, name in enumerate(names):
         color = _MUTED if name in controls else _DOT
-        cosines = [one.alike.nanmean().item() for one in results[name]]
+        likeness = [one.alike.nanmean().item() for one in results[name]]
         shown = [(left, [100 * error for error in by_seed(results[name])])]
-        shown += [(right, cosines)] if name != TEACHER else []
+        shown += [(right, likeness)] if name != TEACHER else []
         for axes, values in shown:
             axes.plot(values, [place] * len(values), "o", ms=5, mfc="white", mec=color, mew=1.1, zorder=3)
             axes.plot([np.mean(values)] * 2, [place - 0.28, place + 0.28], color=color, lw=2, zorder=2)
     left.set_yticks(range(len(names)), names)
     left.set_ylim(len(names) - 0.5, -0.5)
     left.set_title("test error, %", fontsize=9, color=_INK, loc="left")
-    right.set_title("cosine of its maps with the teacher's", fontsize=9, color=_INK, loc="left")
+    right.set_title("correlation of its maps with the teacher's", fontsize=9, color=_INK, loc="left")
     for axes in (left, right):
         axes.grid(axis="x", color=_FAINT, lw=0.6)
         axes.tick_params(labelsize=8, length=0)

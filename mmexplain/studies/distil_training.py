@@ -266,7 +266,7 @@ class Answers:
 
     Attributes:
         wrong: bool ``[N]``.
-        alike: cosine of its map of the true class with the teacher's, ``[N]``, NaN where either is zero.
+        alike: correlation of its map of the true class with the teacher's, ``[N]``, NaN where there is none.
     """
 
     wrong: Tensor
@@ -275,14 +275,14 @@ class Answers:
 
 def tested(model: nn.Module, teacher: nn.Module, photos: Photos, eyes: Eyes, explanations: ExplanationLoss) -> Answers:
     """Ask a network about the test photos, and hold its maps against the teacher's."""
-    wrong, cosines = [], []
+    wrong, likeness = [], []
     for chosen in torch.arange(len(photos)).split(256):
         seen, classes = eyes(photos.pixels[chosen]), photos.classes[chosen].to(eyes.device)
         maps, logits = class_maps(model, seen, classes, explanations.layer, explanations.method)
         others = class_maps(teacher, seen, classes, explanations.teacher_layer, explanations.method).maps
         wrong.append((logits.argmax(1) != classes).cpu())
-        cosines.append(alike(maps, others).cpu())
-    return Answers(torch.cat(wrong), torch.cat(cosines))
+        likeness.append(alike(maps, others).cpu())
+    return Answers(torch.cat(wrong), torch.cat(likeness))
 
 
 def _as_read(settings: dict[str, Any]) -> dict[str, Any]:

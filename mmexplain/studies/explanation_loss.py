@@ -164,9 +164,15 @@ def class_maps(
 
 @torch.no_grad()
 def alike(maps: Tensor, others: Tensor) -> Tensor:
-    """Cosine of each map ``[B, h, w]`` with the other of its photo ``[B, H, W]``, ``[B]``; NaN where either is zero."""
+    """Pearson's correlation over places of each map ``[B, h, w]`` with the other of its photo ``[B, H, W]``.
+
+    It is not the cosine because maps without negative values have large ones, whatever they show.
+
+    Returns:
+        ``[B]`` float64, NaN where either map is the same everywhere.
+    """
     if maps.shape[1:] != others.shape[1:]:
         maps = resized(maps, others)
-    first, second = maps.flatten(1), others.flatten(1).to(maps)
+    first, second = (one.flatten(1) - one.flatten(1).mean(1, keepdim=True) for one in (maps.double(), others.double()))
     lengths = first.norm(dim=1) * second.norm(dim=1)
-    return torch.where(lengths > 0, (first * second).sum(1) / lengths, torch.nan)
+    return torch.where(lengths > 1e-12, (first * second).sum(1) / lengths, torch.nan)

@@ -310,7 +310,7 @@ def test_controls_hold_where_they_do():
     better = made_up((5, 6, 5), 0.9)
     found = controls_of(results(maps=better), ITEMS, 0.0, 5)
     assert all(control.held for control in found)
-    assert found[0].found == "Cosine +0.400 [+0.400, +0.400]."
+    assert found[0].found == "Correlation +0.400 [+0.400, +0.400]."
     assert "Error lower by 25.0 [" in found[1].found and "25.0 [25.0, 25.0] over seeds" in found[1].found
     # better on average, but no more than seeds differ among each other
     chance = controls_of(results(maps=made_up((1, 12, 8), 0.9)), ITEMS, 0.0, 5)
@@ -320,10 +320,10 @@ def test_controls_hold_where_they_do():
 def test_tables_by_hand():
     table, apiece = tables_of(results(maps=made_up((8, 8, 9), 0.9)), ITEMS, [3, 4, 5])
     rows = {row[0]: row[1:] for row in table.rows}
-    error, deviation, less, cosine = rows["CE + maps"]
+    error, deviation, less, likeness = rows["CE + maps"]
     assert error.value == pytest.approx(25 / 60) and error.low < 25 / 60 < error.high
     assert deviation == pytest.approx(math.sqrt(2 / 3 * (1 / 20) ** 2 * (1 / 2)))
-    assert less.value == pytest.approx(6 / 60) and cosine.value == pytest.approx(0.9 + 0.0095)
+    assert less.value == pytest.approx(6 / 60) and likeness.value == pytest.approx(0.9 + 0.0095)
     assert rows["CE"][2] is None and rows[TEACHER][3] is None
     row = next(row for row in apiece.rows if row[0] == "CE + maps")
     assert row[1:4] == pytest.approx((0.1, 0.15, 0.05)) and apiece.heads[1] == "seed 3"
@@ -364,6 +364,8 @@ def test_a_study_is_the_same_again_and_networks_are_kept(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}-0.safetensors" for name in names}
     assert told == [(n, 7) for n in range(1, 8)]
     assert study.controls[-1].held and "steps: 0." in study.controls[-1].found
+    teacher, plain = (WideResNet.load(tmp_path / f"{name}-0.safetensors").fc.weight for name in (TEACHER, "ce"))
+    assert not torch.allclose(teacher, plain, atol=1e-2)
     assert len(figure.axes) == 2 and study.items == 12
     torch.testing.assert_close(
         torch.tensor(study.details["errors"][TEACHER][0]),

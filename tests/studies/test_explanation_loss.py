@@ -1,5 +1,6 @@
 """Maps that are trained through, against the papers' formulas, plain autograd and finite differences."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -119,8 +120,22 @@ def test_distances_by_hand():
     maps = torch.stack([torch.full((2, 2), 2.0), torch.zeros(2, 2)])
     assert unit.distance(maps, wanted).item() == pytest.approx((2 - 2 * cosine) / 2)
     assert unit.distance(7 * wanted, wanted).item() == pytest.approx(0, abs=1e-9)
-    found = alike(maps, wanted)
-    assert found[0].item() == pytest.approx(cosine) and found[1].isnan()
+
+
+def test_likeness_is_the_correlation_over_places():
+    maps, others = noise(4, 5, 5), noise(4, 5, 5, seed=1)
+    others[1] = 3 - 2 * maps[1]
+    others[2] = 7.0
+    expected = [
+        np.corrcoef(one.flatten(), other.flatten())[0, 1]
+        for one, other in zip(maps, others, strict=True)
+        if other.std()
+    ]
+    found = alike(maps, others)
+    assert found[[0, 1, 3]].tolist() == pytest.approx(expected) and found[1].item() == pytest.approx(-1)
+    assert found[2].isnan()
+    # maps of half the size are enlarged
+    assert alike(noise(2, 3, 3), noise(2, 6, 6, seed=2)).abs().max() < 1
 
 
 def test_a_student_can_be_made_to_look_elsewhere():

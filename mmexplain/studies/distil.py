@@ -212,4 +212,4 @@ def _apart(training: Training, models: _Models, without: Loss, seed: int) -> flo
     short = Training(photos, training.eyes, recipe, None, {}, lambda: None)
     first, second = (short.train("", models.student(), seed, loss) for loss in (cross_entropy, without))
     states = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
-    return max((one.double() - other.double()).abs().max().item() for one, other in states)
+    return max(float((one.double() - other.double()).abs().max()) for one, other in states)

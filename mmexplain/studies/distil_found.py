@@ -11,7 +11,7 @@ from scipy import stats
 
 from mmexplain.evaluate.intervals import LEVEL, Mean, difference, mean
 from mmexplain.studies.distil_training import Answers, Lesson
-from mmexplain.studies.study import Control, Table
+from mmexplain.studies.study import Cell, Control, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def tables_of(results: Results, items: Sequence[str], seeds: Sequence[int]) -> l
         items: of the test photos.
         seeds: that networks were trained from.
     """
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
             name,
             mean(errors(found), _items(items, found), share=True),
@@ -52,7 +52,7 @@ def tables_of(results: Results, items: Sequence[str], seeds: Sequence[int]) -> l
     shares = ("test error", "sd over seeds", "less than CE")
     heads = ("learns by", *shares, "maps like teacher's (r)")
     each = (*(f"seed {seed}" for seed in seeds), f"mean [{LEVEL:.0%} t interval over seeds]")
-    gains = [
+    gains: list[tuple[Cell, ...]] = [
         (name, *(less := gain_by_seed(results, name, PLAIN.name)), over_seeds(less))
         for name in results
         if name != PLAIN.name
@@ -158,7 +158,8 @@ def figure_of(title: str, results: Results) -> Figure:
         shown += [(right, likeness)] if name != TEACHER else []
         for axes, values in shown:
             axes.plot(values, [place] * len(values), "o", ms=5, mfc="white", mec=color, mew=1.1, zorder=3)
-            axes.plot([np.mean(values)] * 2, [place - 0.28, place + 0.28], color=color, lw=2, zorder=2)
+            if len(values) > 1:
+                axes.plot([np.mean(values)] * 2, [place - 0.28, place + 0.28], color=color, lw=2, zorder=2)
     left.set_yticks(range(len(names)), names)
     left.set_ylim(len(names) - 0.5, -0.5)
     left.set_title("test error, %", fontsize=9, color=_INK, loc="left")
@@ -168,5 +169,6 @@ def figure_of(title: str, results: Results) -> Figure:
         axes.tick_params(labelsize=8, length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.set_axisbelow(True)
-    figure.suptitle(f"{title}: a dot for each seed, a line at their mean", fontsize=10.5, color=_INK, x=0.01, ha="left")
+    several = ": a dot for each seed, a line at their mean" if len(results[PLAIN.name]) > 1 else ""
+    figure.suptitle(f"{title}{several}", fontsize=10.5, color=_INK, x=0.01, ha="left")
     return figure

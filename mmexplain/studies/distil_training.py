@@ -249,7 +249,7 @@ class Training:
         for chosen in steps_of(len(self.photos), self.recipe.batch, random):
             photos = self.eyes(augmented(self.photos.pixels[chosen], self.recipe.padding, random))
             optimizer.zero_grad(set_to_none=True)
-            loss(model, photos, self.photos.classes[chosen].to(photos.device)).backward()  # type: ignore[no-untyped-call]
+            loss(model, photos, self.photos.classes[chosen].to(photos.device)).backward()
             optimizer.step()
 
 

@@ -347,7 +347,7 @@ def test_setups_that_will_not_do():
 
 
 def small():
-    own = photos(12, side=32)
+    own = photos(12, side=16)
     return Data("noise", NAMES, own, own)
 
 

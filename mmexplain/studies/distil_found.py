@@ -96,7 +96,8 @@ def _against(over_photos: Mean, less: Sequence[float], what: str) -> Control:
     """Whether maps are better to learn from than a control's, beyond the chance of test photos and of seeds."""
     seeds = over_seeds(less)
     held = over_photos.low > 0 and seeds.low > 0
-    found = f"Error lower by {over_photos.told(100, 1)} points over test photos, {seeds.told(100, 1)} over seeds"
+    spread = f"{seeds.told(100, 1)} over seeds" if len(less) > 1 else "of other seeds one tells nothing"
+    found = f"Error lower by {over_photos.told(100, 1)} points over test photos, {spread}"
     return Control(f"Maps help more than those {what}.", found + ("." if held else ": not told apart."), held)
 
 

@@ -315,6 +315,8 @@ def test_controls_hold_where_they_do():
     # better on average, but no more than seeds differ among each other
     chance = controls_of(results(maps=made_up((1, 12, 8), 0.9)), ITEMS, 0.0, 5)
     assert not chance[1].held and not chance[2].held
+    alone = controls_of({name: found[:1] for name, found in results(maps=better).items()}, ITEMS, 0.0, 5)
+    assert not alone[1].held and "of other seeds one tells nothing" in alone[1].found
 
 
 def test_tables_by_hand():

@@ -164,7 +164,7 @@ def figure_of(title: str, results: Results) -> Figure:
     left.set_yticks(range(len(names)), names)
     left.set_ylim(len(names) - 0.5, -0.5)
     left.set_title("test error, %", fontsize=9, color=_INK, loc="left")
-    right.set_title("correlation of its maps with the teacher's", fontsize=9, color=_INK, loc="left")
+    right.set_title("correlation of their maps with the teacher's", fontsize=9, color=_INK, loc="left")
     for axes in (left, right):
         axes.grid(axis="x", color=_FAINT, lw=0.6)
         axes.tick_params(labelsize=8, length=0)

@@ -2,6 +2,6 @@
 
 from mmexplain.studies.bias.figure import bias_figure
 from mmexplain.studies.bias.measure import bias
-from mmexplain.studies.bias.planted import planted
+from mmexplain.studies.bias.planting import planted
 
 __all__ = ["bias", "bias_figure", "planted"]

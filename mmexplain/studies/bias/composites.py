@@ -13,7 +13,6 @@ from PIL import Image
 from scipy import ndimage
 
 from mmexplain.errors import InputError
-from mmexplain.evaluate.data.flickr8k import read_flickr8k
 from mmexplain.evaluate.data.scene import Scene
 from mmexplain.evaluate.masks import Mask, box_mask, union
 from mmexplain.io import load_image
@@ -103,20 +102,17 @@ def cut_out(scene: Scene, names: Collection[str]) -> list[Cutout]:
     return found
 
 
-def grounds(folder: Path, split: str, words: Collection[str], others: Collection[str]) -> list[Ground]:
-    """Squares of photos of a split that two of five captions or more tell to be of a kind, and none of another.
+def grounds(folder: Path, photos: Sequence[Photo], words: Collection[str], others: Collection[str]) -> list[Ground]:
+    """Squares of photos that two of five captions or more tell to be of a kind, and none of another.
 
     Args:
         folder: in the layout of ``flickr8k``: photos squashed to a square, with the boxes of what captions name.
-        split: "train", "dev" or "test".
+        photos: of it.
         words: that tell the kind.
         others: that tell the other.
-
-    Raises:
-        InputError: no such folder.
     """
     found = []
-    for photo in read_flickr8k(folder, split):
+    for photo in photos:
         said = [sum(not kind.isdisjoint(one.words) for one in photo.sentences) for kind in (set(words), set(others))]
         box = _free(photo) if said[0] >= 2 and not said[1] else None
         if box is not None:

@@ -20,7 +20,7 @@ _COLOURS = ("#2b6cb0", "#c05621", "#718096")
 
 
 def bias_figure(study: Study) -> Figure:
-    """Draw what :func:`~mmexplain.studies.bias.bias` or :func:`~mmexplain.studies.bias.planted` found.
+    """Draw what :func:`~mmexplain.studies.bias.bias` or :func:`~mmexplain.studies.bias.planting` found.
 
     Args:
         study: its outcome.

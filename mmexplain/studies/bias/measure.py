@@ -3,7 +3,7 @@
 Selvaraju et al. 2017, "Grad-CAM", section 6.3: a classifier of doctors and nurses looked at faces and hair, because
 most doctors of its training set were men and most nurses women; what Grad-CAM showed led to a better training set. Here
 that look is a measurement, over all photos of two groups, with intervals and controls;
-:mod:`mmexplain.studies.bias.planted` is a case where the bias is known.
+:mod:`mmexplain.studies.bias.planting` is a case where the bias is known.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexplain.errors import InputError
+from mmexplain.evaluate.data.flickr8k import read_flickr8k
 from mmexplain.evaluate.data.objects import read
 from mmexplain.methods.registry import select
 from mmexplain.studies.bias.composites import Composite, Cutout, Ground, cut_out, draw, grounds
@@ -229,8 +230,8 @@ def _dealt(
 
 
 def _grounds(folder: Path, split: str) -> dict[int, list[Ground]]:
-    kinds = list(GROUNDS.values())
-    found = {kind: grounds(folder, split, kinds[kind], kinds[1 - kind]) for kind in (0, 1)}
+    kinds, photos = list(GROUNDS.values()), read_flickr8k(folder, split)
+    found = {kind: grounds(folder, photos, kinds[kind], kinds[1 - kind]) for kind in (0, 1)}
     for kind, name in enumerate(GROUNDS):
         if not found[kind]:
             raise InputError(f"{str(folder)!r}: no photo of split {split!r} has a free square of {name}")

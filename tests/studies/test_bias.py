@@ -141,8 +141,7 @@ def test_each_pixel_is_of_one_region():
 
 def test_a_face_is_found_where_it_is():
     found = faces(load_image(data.astronaut()))
-    rows, columns = (np.flatnonzero(found.any(axis)) for axis in (1, 0))
-    assert 60 < rows[0] < 110 and 150 < rows[-1] < 200 and 160 < columns[0] < 200 and 245 < columns[-1] < 290
+    assert found[95:150, 195:250].all() and found.mean() < 0.08, "her eyes, nose and mouth, and little else"
     large = faces(load_image(np.kron(data.astronaut(), np.ones((3, 3, 1), dtype=np.uint8))))
     assert large.shape == (1536, 1536) and large[::3, ::3][found].mean() > 0.7
     assert not faces(load_image(data.coffee())).any()
@@ -175,7 +174,7 @@ def test_groups_of_objects(marks: Path):
     found = read_groups(marks, (), Labels.of(["red", "green", "blue"]))
     assert set(found.names) == {"red", "green"} and found.both == 1 and found.kind == "objects"
     assert len(found.of("red")) == len(found.of("green")) == 12
-    assert "person" in read_groups(marks).names, "of most photos, whatever the model has"
+    assert set(read_groups(marks).names) == {"red", "green"}, "people, of whom there are more, apart"
     assert [one.group for one in read_groups(marks, ("green", "red")).first(3, 0).members].count("green") == 3
     for names, words in {
         ("red",): "name two different groups",
@@ -290,7 +289,7 @@ def test_faces_are_looked_for_where_people_are(tmp_path: Path):
         (tmp_path / name).mkdir()
         Image.fromarray(data.astronaut()).save(tmp_path / name / "x.png")
     rows = [row for row in bias(colours(), tmp_path).tables[0].rows if row[0] == FACES]
-    assert [row[2] for row in rows] == [1, 1] and 0.02 < rows[0][3] < 0.06
+    assert [row[2] for row in rows] == [1, 1] and 0.02 < rows[0][3] < 0.1
 
 
 def test_the_verb(marks: Path, tmp_path: Path, classifier: str, captioner: str):

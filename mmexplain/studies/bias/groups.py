@@ -20,6 +20,7 @@ from mmexplain.evaluate.data.scene import Scene, Thing
 from mmexplain.evaluate.data.voc import is_voc
 from mmexplain.geometry import Box, Size
 from mmexplain.io import load_image
+from mmexplain.studies.bias.regions import PERSON
 from mmexplain.tasks.captioning.flickr8k import Photo, Phrase, Sentence
 from mmexplain.tasks.labels import Labels
 
@@ -80,7 +81,7 @@ def read_groups(data: Path, names: Sequence[str] = (), labels: Labels | None = N
         data: photos with marked objects (see :func:`mmexplain.evaluate.data.objects.read`), whose classes are the
             groups; a folder with a folder of photos for each group; a folder in the layout of ``flickr8k``, where the
             groups are words of the test split's captions.
-        names: of the two groups; without, the two classes of most photos, or the two folders.
+        names: of the two groups; without, the two classes of most photos, people apart, or the two folders.
         labels: of the model, which has the classes that are taken where none is named; None for all.
 
     Raises:
@@ -108,7 +109,7 @@ def _of_objects(data: Path, names: Sequence[str], labels: Labels | None) -> Grou
     counts = Counter(name for scene in scenes for name in scene.names)
     if not names:
         known = counts if labels is None else match(counts, labels)
-        usable = [name for name, _ in counts.most_common() if name in known]
+        usable = [name for name, _ in counts.most_common() if name in known and name not in PERSON]
         if len(usable) < 2:
             raise InputError(
                 f"the model has fewer than two of the {len(counts)} classes of {str(data)!r}; name two with --groups"

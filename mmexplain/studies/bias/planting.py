@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data.flickr8k import read_flickr8k
 from mmexplain.evaluate.data.objects import read
+from mmexplain.explainer import explain
 from mmexplain.methods.registry import select
 from mmexplain.studies.bias.composites import Composite, Cutout, Ground, cut_out, draw, grounds
 from mmexplain.studies.bias.design import (
@@ -36,11 +37,12 @@ from mmexplain.studies.bias.design import (
     cells,
 )
 from mmexplain.studies.bias.regions import BACKGROUND, OBJECT
-from mmexplain.studies.bias.seen import Looking, Seen
+from mmexplain.studies.bias.seen import Looking
 from mmexplain.studies.bias.told import Right, Row, accuracy, by_cell, by_seed, controls, looks, notes
-from mmexplain.studies.bias.training import Headed, fit, trunk_of
+from mmexplain.studies.bias.training import Headed, fit, stacked, trunk_of
 from mmexplain.studies.study import Study
 from mmexplain.surroundings import evaluating
+from mmexplain.targets import Target
 from mmexplain.tasks.base import photo_batch
 from mmexplain.tasks.classification.bundled import NAME
 from mmexplain.tasks.classification.task import Classifier
@@ -132,7 +134,7 @@ def planted(
     base: Any = load(NAME, "classify", device)
     trunk = trunk_of(base.model)
     options = {"methods": [chosen], "layers": None if layer is None else [layer], "seed": seed}
-    each = sum(sum(_needed(train, part).values()) for part in PARTS) + len(TRAININGS) * (train // 2)
+    each = sum(sum(_needed(train, part).values()) for part in PARTS) + train // 2
     steps = _Steps(progress, seeds * each)
     rows: list[Row] = []
     right: list[Right] = []
@@ -146,21 +148,21 @@ def planted(
         }
         test = made["test"]
         unbiased = [test.composites[n] for n in random.permutation(test.take(train // 2, BALANCED))]
-        for training, head, decay in _heads(made, train, random):
+        trained = list(_heads(made, train, random))
+        for training, head, decay in trained:
             guessed = head(test.features).argmax(1) == test.labels
             for name, correlation in ((BIASED, CORRELATION), (UNBIASED, BALANCED)):
                 for place in test.take(train // 2, correlation):
-                    one = test.composites[place]
-                    right.append(Right(training, name, number, one, bool(guessed[place])))
-            model = Classifier(
-                Headed(trunk, head.to(base.device)).eval(),
-                replace(base.preprocess, resize=None, crop=None),
-                list(CLASSES),
-                layer="trunk",
-                model_id=f"{NAME}, {training}",
-            )
-            rows += [Row(training, *one) for one in _measured(model, unbiased, options, seed + number, steps)]
+                    right.append(Right(training, name, number, test.composites[place], bool(guessed[place])))
             decays.append({"seed": number, "training": training, "weight decay": decay})
+        model = Classifier(
+            Headed(trunk, stacked([head for _, head, _ in trained]).to(base.device)).eval(),
+            replace(base.preprocess, resize=None, crop=None),
+            [f"{training}: {name}" for training in TRAININGS for name in CLASSES],
+            layer="trunk",
+            model_id=NAME,
+        )
+        rows += _measured(model, unbiased, options, seed + number, steps)
     settings = {
         "model": f"{NAME}, frozen, and a linear layer",
         "data": "coco_mini, flickr8k",
@@ -186,15 +188,22 @@ def planted(
 
 def _measured(
     model: Classifier, composites: Sequence[Composite], options: Mapping[str, Any], seed: int, steps: _Steps
-) -> Iterator[tuple[Composite, Seen]]:
-    """Composites and the maps of what the model says of each."""
-    looking, names = Looking(seed), list(CLASSES)
+) -> Iterator[Row]:
+    """Of each composite the maps of what each training's layer says: all of one pass, for they share the network."""
+    looking = {training: Looking(seed) for training in TRAININGS}
+
+    def choose(logits: Tensor) -> list[list[Target]]:
+        said = logits.unflatten(1, (len(TRAININGS), len(CLASSES))).argmax(2)
+        return [[model.target(2 * place + label) for place, label in enumerate(row)] for row in said.tolist()]
+
     for begin in range(0, len(composites), AT_ONCE):
         some = composites[begin : begin + AT_ONCE]
-        for one, explanation in zip(some, model.explain([c.image for c in some], **options), strict=True):
-            regions, group = {OBJECT: one.mask, BACKGROUND: ~one.mask}, names[one.label]
-            right = explanation.targets[0].label == group
-            yield one, looking.see(explanation, regions, one.source, group, right)
+        explanations = explain(model, model.prepare([one.image for one in some]), choose, **options)
+        for one, explanation in zip(some, explanations, strict=True):
+            regions, group = {OBJECT: one.mask, BACKGROUND: ~one.mask}, list(CLASSES)[one.label]
+            for number, (training, look) in enumerate(looking.items()):
+                right = explanation.targets[number].ids[0] % 2 == one.label
+                yield Row(training, one, look.see(explanation, regions, one.source, group, right, number))
         steps.done(len(some))
 
 

@@ -59,9 +59,15 @@ class Looking:
         self._before: dict[str, Tensor] = {}
 
     def see(
-        self, explanation: Explanation, regions: Mapping[str, Mask], item: str, group: str, right: bool | None = None
+        self,
+        explanation: Explanation,
+        regions: Mapping[str, Mask],
+        item: str,
+        group: str,
+        right: bool | None = None,
+        target: int = 0,
     ) -> Seen:
-        """Measure the map of the first target of an explanation.
+        """Measure the map of one target of an explanation.
 
         Args:
             explanation: of one photo.
@@ -69,8 +75,9 @@ class Looking:
             item: key of the photo.
             group: what its map may be exchanged within.
             right: see :class:`Seen`.
+            target: number of the target.
         """
-        values = explanation.map(0).detach().float().cpu()
+        values = explanation.map(target).detach().float().cpu()
         noise = torch.from_numpy(self._random.random(tuple(values.shape), dtype=np.float32))
         geometry = explanation.geometry
         found: list[dict[str, Share]] = []
@@ -81,7 +88,7 @@ class Looking:
         if found[0]:
             self._before[group] = values
         own, other, noisy = found
-        return Seen(item, group, explanation.targets[0].label, right, own, other, noisy)
+        return Seen(item, group, explanation.targets[target].label, right, own, other, noisy)
 
 
 def over_area(rows: Sequence[Seen], region: str, seed: int = 0, which: Which = "own") -> Mean:

@@ -78,7 +78,7 @@ def ratio(energies: Sequence[float], areas: Sequence[float], items: Sequence[str
     if not len(sums):
         return Mean(math.nan, math.nan, math.nan, 0, 0)
     low, high = _interval(_drawn(sums, np.random.default_rng(seed))) if len(sums) >= LEAST else (math.nan, math.nan)
-    return Mean(_over(sums), low, high, len(energies), len(sums))
+    return Mean(float(_over(sums)), low, high, len(energies), len(sums))
 
 
 def difference(first: Sequence[Share], second: Sequence[Share], seed: int = 0) -> tuple[Mean, float]:
@@ -92,14 +92,13 @@ def difference(first: Sequence[Share], second: Sequence[Share], seed: int = 0) -
     if not all(map(len, sums)):
         return Mean(math.nan, math.nan, math.nan, 0, 0), math.nan
     random = np.random.default_rng(seed)
-    value, count = _over(sums[0]) - _over(sums[1]), len(first) + len(second)
+    value, count = float(_over(sums[0]) - _over(sums[1])), len(first) + len(second)
     if min(map(len, sums)) < LEAST:
         return Mean(value, math.nan, math.nan, count, count), math.nan
     low, high = _interval(_drawn(sums[0], random) - _drawn(sums[1], random))
-    pooled, dealt = np.concatenate(sums), []
-    for _ in range(RESAMPLES):
-        order = random.permutation(count)
-        dealt.append(_over(pooled[order[: len(first)]]) - _over(pooled[order[len(first) :]]))
+    pooled = np.concatenate(sums)
+    order = random.permuted(np.tile(np.arange(count), (RESAMPLES, 1)), axis=1)
+    dealt = _over(pooled[order[:, : len(first)]]) - _over(pooled[order[:, len(first) :]])
     # A rounding error must not make a draw of the very same groups a smaller difference.
     extreme = int((np.abs(dealt) >= abs(value) - 1e-12).sum())
     return Mean(value, low, high, count, count), (1 + extreme) / (1 + RESAMPLES)
@@ -111,17 +110,16 @@ def _sums(energies: Sequence[float], areas: Sequence[float], items: Sequence[str
     return np.stack([np.bincount(where, values, minlength=len(keys)) for values in (energies, areas)], axis=1)
 
 
-def _over(sums: Sum) -> float:
-    energy, area = sums.sum(0)
-    return float(energy / area)
+def _over(sums: Sum) -> Sum:
+    """``[...]`` of ``[..., items, 2]``: energy over area."""
+    energy, area = np.moveaxis(sums.sum(-2), -1, 0)
+    found: Sum = energy / area
+    return found
 
 
 def _drawn(sums: Sum, random: np.random.Generator) -> Sum:
     """``[RESAMPLES]``: the ratio of items drawn with replacement."""
-    found = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        found[number] = _over(sums[random.integers(0, len(sums), len(sums))])
-    return found
+    return _over(sums[random.integers(0, len(sums), (RESAMPLES, len(sums)))])
 
 
 def _interval(drawn: Sum) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,11 +21,11 @@ def trunk_of(model: Any) -> nn.Sequential:
 
 
 class Headed(nn.Module):
-    """A frozen network up to its last grid, the mean over places, and a linear layer: ``[B, 3, h, w]`` → ``[B, 2]``.
+    """A frozen network up to its last grid, the mean over places, and a linear layer: ``[B, 3, h, w]`` → ``[B, N]``.
 
     Args:
         trunk: ``[B, 3, h, w]`` → ``[B, C, h', w']``.
-        head: ``[B, C]`` → ``[B, 2]``.
+        head: ``[B, C]`` → ``[B, N]``.
     """
 
     def __init__(self, trunk: nn.Module, head: nn.Linear) -> None:
@@ -69,3 +70,11 @@ def fit(x: Tensor, y: Tensor, unseen: tuple[Tensor, Tensor]) -> tuple[nn.Linear,
             best = loss, head, decay
     assert best is not None
     return best[1].float().requires_grad_(False), best[2]
+
+
+def stacked(heads: Sequence[nn.Linear]) -> nn.Linear:
+    """Linear layers on the same features as one, their outputs one after another."""
+    weights, biases = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
+    found = nn.Linear(weights.shape[1], len(weights))
+    found.load_state_dict({"weight": weights, "bias": biases})
+    return found.requires_grad_(False)

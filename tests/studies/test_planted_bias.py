@@ -21,7 +21,7 @@ from mmexplain.evaluate.data.scene import Scene, Thing
 from mmexplain.studies.bias import bias_figure, planted, planting
 from mmexplain.studies.bias.composites import LEAST_GROUND, SIDE, Cutout, Ground, compose, cut_out, draw, grounds
 from mmexplain.studies.bias.design import BALANCED, CORRELATION, cells
-from mmexplain.studies.bias.training import DECAYS, fit
+from mmexplain.studies.bias.training import DECAYS, fit, trunk_of
 from tests.command_line import record
 from tests.evaluate.objects import colours, lines, photo
 
@@ -141,6 +141,16 @@ def test_the_layer_is_the_minimum_of_its_loss() -> None:
     assert fit(x, random_labels, (unseen, told.flip(0)))[1] == max(DECAYS)
 
 
+def test_the_network_is_cut_after_a_stage() -> None:
+    import timm
+
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    with torch.no_grad():
+        assert trunk_of(model, 5)(torch.zeros(1, 3, 64, 64)).shape == (1, 112, 4, 4)
+    with pytest.raises(InputError, match="1 to 7"):
+        trunk_of(model, 8)
+
+
 # -- the whole of it --------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +172,7 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     flickr(tmp_path / "flickr8k", records, {"grass": GREEN, "snow": WHITE})
     monkeypatch.setattr(planting, "load", lambda *_: colours())
-    monkeypatch.setattr(planting, "trunk_of", lambda model: nn.Sequential(model.features, nn.AvgPool2d(16)))
+    monkeypatch.setattr(planting, "trunk_of", lambda model, _: nn.Sequential(model.features, nn.AvgPool2d(16)))
     return tmp_path
 
 

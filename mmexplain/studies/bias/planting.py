@@ -49,6 +49,8 @@ from mmexplain.tasks.classification.task import Classifier
 from mmexplain.tasks.registry import load
 
 AT_ONCE = 32
+STAGES = 5
+"""A grid of 14 × 14 of 112 channels."""
 
 
 class _Steps:
@@ -101,6 +103,7 @@ def planted(
     layer: str | None = None,
     train: int = 400,
     seeds: int = 3,
+    stages: int = STAGES,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
@@ -110,9 +113,10 @@ def planted(
     Args:
         folder: holds ``coco_mini`` and ``flickr8k``.
         method: of the maps.
-        layer: of the maps; the last grid if None.
+        layer: of the maps; what the linear layer reads if None.
         train: composites of a training set; the test sets are half as large, the validation sets a quarter.
         seeds: how often all is done anew: photos dealt to the parts, composites drawn, heads trained.
+        stages: of EfficientNet-Lite0's seven, whose output the layer reads.
         seed: of all draws.
         device: where the network runs.
         progress: told how many steps of how many are done.
@@ -132,7 +136,7 @@ def planted(
     cutouts = _cutouts(folder / "coco_mini")
     pools = {part: _grounds(folder / "flickr8k", split) for part, (split, _) in PARTS.items()}
     base: Any = load(NAME, "classify", device)
-    trunk = trunk_of(base.model)
+    trunk = trunk_of(base.model, stages)
     options = {"methods": [chosen], "layers": None if layer is None else [layer], "seed": seed}
     each = sum(sum(_needed(train, part).values()) for part in PARTS) + train // 2
     steps = _Steps(progress, seeds * each)
@@ -164,10 +168,10 @@ def planted(
         )
         rows += _measured(model, unbiased, options, seed + number, steps)
     settings = {
-        "model": f"{NAME}, frozen, and a linear layer",
+        "model": f"{NAME} up to stage {stages} of 7, frozen, and a linear layer",
         "data": "coco_mini, flickr8k",
         "method": chosen,
-        "layer": layer or "last grid",
+        "layer": layer or "trunk",
         "train": train,
         "test": train // 2,
         "seeds": seeds,

@@ -10,18 +10,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmexplain.errors import InputError
+
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Weight decays of which the validation set chooses."""
 
 
-def trunk_of(model: Any) -> nn.Sequential:
-    """What a timm EfficientNet does up to its last grid."""
-    names = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
-    return nn.Sequential(OrderedDict((name, getattr(model, name)) for name in names))
+def trunk_of(model: Any, stages: int) -> nn.Sequential:
+    """What a timm EfficientNet does up to the end of one of its stages.
+
+    Raises:
+        InputError: it has no so many.
+    """
+    if not 1 <= stages <= len(model.blocks):
+        raise InputError(f"stages={stages}: the network has 1 to {len(model.blocks)}")
+    parts = {"conv_stem": model.conv_stem, "bn1": model.bn1, "blocks": model.blocks[:stages]}
+    return nn.Sequential(OrderedDict(parts))
 
 
 class Headed(nn.Module):
-    """A frozen network up to its last grid, the mean over places, and a linear layer: ``[B, 3, h, w]`` → ``[B, N]``.
+    """A frozen network up to some grid, the mean over places, and a linear layer: ``[B, 3, h, w]`` → ``[B, N]``.
 
     Args:
         trunk: ``[B, 3, h, w]`` → ``[B, C, h', w']``.

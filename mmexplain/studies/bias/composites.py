@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from mmexplain.evaluate.masks import Mask, box_mask, union
 from mmexplain.io import load_image
 from mmexplain.tasks.captioning.flickr8k import Photo
 
+Taken = TypeVar("Taken")
 SIDE = 224
 """Pixels of a composite's side."""
 SMALLEST = 48
@@ -145,12 +147,12 @@ def draw(
     each gone through in an order drawn at random before one is taken again."""
     made = []
     for (label, kind), count in counts.items():
-        objects, places = (_round(pool, count, random) for pool in (cutouts[label], kinds[kind]))
+        objects, places = _round(cutouts[label], count, random), _round(kinds[kind], count, random)
         made += [compose(one, ground, label, kind, random) for one, ground in zip(objects, places, strict=True)]
     return made
 
 
-def _round(pool: Sequence[Cutout] | Sequence[Ground], count: int, random: np.random.Generator) -> list[object]:
+def _round(pool: Sequence[Taken], count: int, random: np.random.Generator) -> list[Taken]:
     order = np.concatenate([random.permutation(len(pool)) for _ in range(-(-count // len(pool)))])
     return [pool[place] for place in order[:count]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def _of_objects(data: Path, names: Sequence[str], labels: Labels | None) -> Grou
     scenes = read(data)
     counts = Counter(name for scene in scenes for name in scene.names)
     if not names:
-        known = counts if labels is None else match(counts, labels)
+        known: Collection[str] = counts if labels is None else match(counts, labels)
         usable = [name for name, _ in counts.most_common() if name in known and name not in PERSON]
         if len(usable) < 2:
             raise InputError(
@@ -118,7 +118,8 @@ def _of_objects(data: Path, names: Sequence[str], labels: Labels | None) -> Grou
     for name in names:
         if name not in counts:
             raise InputError(f"no photo of {str(data)!r} holds {name!r}{did_you_mean(name, counts)}")
-    members, both = [], 0
+    members: list[Member] = []
+    both = 0
     for scene in scenes:
         held = [name for name in names if name in scene.names]
         both += len(held) == 2
@@ -154,7 +155,8 @@ def _of_words(data: Path, names: Sequence[str]) -> Groups:
     for name in names:
         if not re.fullmatch(r"[a-z]+", name):
             raise InputError(f"--groups: {name!r} is not one word in small letters")
-    members, both = [], 0
+    members: list[Member] = []
+    both = 0
     for photo in read_flickr8k(data, "test"):
         held = [name for name in names if any(name in sentence.words for sentence in photo.sentences)]
         both += len(held) == 2

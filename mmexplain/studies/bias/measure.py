@@ -73,9 +73,10 @@ def bias(
         raise InputError(f"limit={limit}: a group needs a photo")
     (chosen,) = (one.name for one in select([method]))
     found = read_groups(Path(data), groups, getattr(task, "labels", None))
-    pick = _Words(task) if found.kind == WORDS else _Classes(task, found, explained)
+    pick: _Words | _Classes = _Words(task) if found.kind == WORDS else _Classes(task, found, explained)
     options: dict[str, Any] = {"layers": None if layer is None else [layer], "methods": [chosen], "seed": seed}
-    looking, rows, odd = Looking(seed), [], 0
+    looking, odd = Looking(seed), 0
+    rows: list[Seen] = []
     taken = found.first(limit, seed)
     for number, member in enumerate(taken.members):
         photo = load_image(member.path)
@@ -134,7 +135,8 @@ class _Classes:
         self.explained = explained or ("prediction" if missing else "label")
 
     def __call__(self, photo: Photo, member: Member, options: Mapping[str, Any]) -> tuple[Explanation, bool | None]:
-        numbers, right = self._labels.get(member.group, ()), []
+        numbers = self._labels.get(member.group, ())
+        right: list[bool | None] = []
 
         def choose(logits: Tensor) -> list[list[Target]]:
             ranked = self._task.top(logits, len(self._task.labels) if self._told else 1)[0]
@@ -170,7 +172,8 @@ class _Words:
 
 def _tables(rows: Sequence[Seen], names: tuple[str, str], seed: int) -> list[Table]:
     groups = {name: [row for row in rows if row.group == name] for name in names}
-    looked, differ = [], []
+    looked: list[list[Any]] = []
+    differ: list[list[Any]] = []
     for region in regions_of(rows, names):
         for name, members in groups.items():
             looked.append([region, name, *_looked(members, region, seed)])
@@ -204,7 +207,7 @@ def regions_of(rows: Sequence[Seen], names: Sequence[str]) -> list[str]:
     """The regions that any photo has, and at the end the classes of other objects that :data:`LEAST` photos of one of
     the groups have."""
     counts = {name: Counter(region for row in rows if row.group == name for region in row.own) for name in names}
-    total = sum(counts.values(), Counter())
+    total = sum(counts.values(), Counter[str]())
     kinds = [region for region, _ in total.most_common() if region.startswith(KIND)]
     often = [region for region in kinds if max(count[region] for count in counts.values()) >= LEAST]
     return [*(region for region in REGIONS if region in total), *often]

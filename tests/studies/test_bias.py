@@ -206,14 +206,15 @@ def test_groups_of_folders(tmp_path: Path):
         read_groups(tmp_path / "none")
 
 
-def words_folder(folder: Path, count: int = 2) -> Path:
-    """The layout of flickr8k: in even photos a dog in the left half and a man, in odd ones a cat."""
+def words_folder(folder: Path, count: int = 2, extra: str = "runs", first: int = 2) -> Path:
+    """The layout of flickr8k: in even photos a dog in the left half and a man, in odd ones a cat; captions end in
+    ``extra`` from the ``first`` on."""
     (folder / "images").mkdir(parents=True)
     records = []
     for number in range(count):
         picture(64, 64).save(folder / "images" / f"{number}.png")
         animal = ("dog", "cat")[number % 2]
-        tokens = ["a", "red", animal, "on", "grass", "runs"]
+        tokens = ["a", "red", animal, "on", "grass", extra if number >= first else "runs"]
         entity = {"tokens": tokens, "phrases": [[0, 2, "1", "animals"], [4, 4, "2", "scene"]]}
         man = {"tokens": ["a", "man"], "phrases": [[0, 1, "3", "people"]]}
         boxes = {"1": [[0, 0, 50, 80]], "2": [[0, 0, 100, 80]], "3": [[50, 0, 100, 40]]}
@@ -229,7 +230,7 @@ def words_folder(folder: Path, count: int = 2) -> Path:
 def test_groups_of_words(tmp_path: Path):
     folder = words_folder(tmp_path / "w")
     first, second = read_groups(folder, ("dog", "cat")).members
-    assert (first.group, first.caption, second.group) == ("dog", "a red dog on grass runs", "cat")
+    assert (first.group, first.captions, second.group) == ("dog", ("a red dog on grass runs",), "cat")
     regions = marked(first.scene, first.group)
     assert regions[OBJECT][:, :32].all() and not regions[OBJECT][:, 32:].any()
     assert regions[PEOPLE][:32, 32:].all() and regions[PEOPLE].sum() == 32 * 32 and not regions[OTHERS].any()
@@ -307,6 +308,11 @@ def test_the_verb(marks: Path, tmp_path: Path, classifier: str, captioner: str):
     assert (tmp_path / "out" / "study.png").stat().st_size > 5000
     words = record("study", "bias", "--data", words_folder(tmp_path / "w"), "--model", captioner, "--groups", "dog,cat")
     assert words["settings"]["explained"] == "word" and words["items"] == 2
+    folder = words_folder(tmp_path / "v", 3, extra="gowns")
+    start = ("study", "bias", "--model", captioner, "--groups", "dog,cat", "--data")
+    some = record(*start, folder)
+    assert some["items"] == 2 and any("1 photos were left out" in note for note in some["notes"])
+    assert "'gowns' is not among" in refusal(*start, words_folder(tmp_path / "u", 2, extra="gowns", first=0))
 
 
 def test_what_the_verb_refuses(marks: Path, tmp_path: Path, classifier: str, captioner: str):

@@ -82,7 +82,7 @@ def bias(
     groups: str | None,
     method: str,
     layer: str | None,
-    explained: str | None,
+    explained: Any,
     limit: int | None,
     planted: bool,
     seeds: int | None,
@@ -119,7 +119,7 @@ def bias(
             task: Any = load(str(model), device=device)
     with counting("bias") as progress:
         if planted:
-            size = {} if limit is None else {"train": limit}
+            size: dict[str, Any] = {} if limit is None else {"train": limit}
             study = studies.planted(data, seeds=seeds or 3, device=device, progress=progress, **size, **common)
         else:
             names = [] if groups is None else [name.strip() for name in groups.split(",")]

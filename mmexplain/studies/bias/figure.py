@@ -94,5 +94,5 @@ def _dots(
 
 def _chance(axes: Any, label: str) -> None:
     axes.axvline(1, color=_MUTED, lw=0.9, ls=":")
-    axes.set_xlim(left=0)
+    axes.margins(x=0.08)
     axes.set_xlabel(label, fontsize=8.5, color=_INK)

@@ -37,14 +37,14 @@ class Member:
         group: name of its group.
         path: of the file.
         scene: what is marked in it, the group's own objects by the name of the group; None where nothing is.
-        caption: that holds the group's word, where the groups are words.
+        captions: that hold the group's word, where the groups are words.
     """
 
     key: str
     group: str
     path: Path
     scene: Scene | None = None
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,13 @@ def _of_words(data: Path, names: Sequence[str]) -> Groups:
 
 
 def _captioned(data: Path, photo: Photo, word: str) -> Member | None:
-    """The photo with the first caption that holds the word once, in a phrase with boxes; None without such a caption.
+    """The photo with the captions that hold the word once, in a phrase with boxes; None without such a caption.
 
     Objects are the phrases' boxes: those of the phrases with the word in any caption by its name, others by the type
     of their phrase, "people" among them. The photo is as the data stores it: boxes are told in fractions.
     """
-    caption = next((one for one in photo.sentences if one.words.count(word) == 1 and _boxes(one, word)), None)
-    if caption is None:
+    captions = [" ".join(one.words) for one in photo.sentences if one.words.count(word) == 1 and _boxes(one, word)]
+    if not captions:
         return None
     path = data / "images" / photo.file
     size = load_image(path).original
@@ -185,7 +185,7 @@ def _captioned(data: Path, photo: Photo, word: str) -> Member | None:
         for box in phrase.boxes
     ]
     scene = Scene(photo.file, path, size, tuple(dict.fromkeys(things)))
-    return Member(photo.file, word, path, scene, " ".join(caption.words))
+    return Member(photo.file, word, path, scene, tuple(captions))
 
 
 def _boxes(sentence: Sentence, word: str) -> bool:

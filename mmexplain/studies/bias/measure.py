@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from torch import Tensor
 
-from mmexplain.errors import InputError
+from mmexplain.errors import InputError, TargetError
 from mmexplain.evaluate.data.classes import match
 from mmexplain.evaluate.intervals import LEAST, mean
 from mmexplain.explainer import explain
@@ -64,6 +64,7 @@ def bias(
 
     Raises:
         InputError: no such data or groups, a model of another task, an option out of range, an unreadable photo.
+        TargetError: words that the model does not know.
         MethodError, LayerError: no such method or layer.
     """
     started = time.perf_counter()
@@ -75,12 +76,17 @@ def bias(
     found = read_groups(Path(data), groups, getattr(task, "labels", None))
     pick: _Words | _Classes = _Words(task) if found.kind == WORDS else _Classes(task, found, explained)
     options: dict[str, Any] = {"layers": None if layer is None else [layer], "methods": [chosen], "seed": seed}
-    looking, odd = Looking(seed), 0
+    looking, odd, untold = Looking(seed), 0, list[TargetError]()
     rows: list[Seen] = []
     taken = found.first(limit, seed)
     for number, member in enumerate(taken.members):
         photo = load_image(member.path)
-        explanation, right = pick(photo, member, options)
+        try:
+            explanation, right = pick(photo, member, options)
+        except TargetError as error:
+            # Other words of the captions that this captioner does not know.
+            untold.append(error)
+            continue
         if member.scene is not None and explanation.geometry.original != member.scene.size:
             odd += 1
             continue
@@ -92,6 +98,8 @@ def bias(
         rows.append(looking.see(explanation, regions, member.key, member.group, right))
         if progress:
             progress(number + 1, len(taken.members))
+    if not rows and untold:
+        raise untold[0]
     if not rows:
         raise InputError(f"no photo of {str(data)!r} is of the size that it was marked at")
     return Study(
@@ -109,7 +117,7 @@ def bias(
             "limit": limit,
             "seed": seed,
         },
-        notes=_notes(rows, taken, pick.explained, odd),
+        notes=_notes(rows, taken, pick.explained, odd, len(untold)),
         items=len(rows),
         seconds=time.perf_counter() - started,
         details={"photos": [asdict(row) for row in rows]},
@@ -163,8 +171,15 @@ class _Words:
         self._task = task
 
     def __call__(self, photo: Photo, member: Member, options: Mapping[str, Any]) -> tuple[Explanation, bool | None]:
-        explanation: Explanation = self._task.explain(photo, member.caption, words=[member.group], **options)
-        return explanation, None
+        unknown: TargetError | None = None
+        for caption in member.captions:
+            try:
+                explanation: Explanation = self._task.explain(photo, caption, words=[member.group], **options)
+            except TargetError as error:
+                unknown = error
+            else:
+                return explanation, None
+        raise unknown or TargetError(f"no caption of {member.key!r} holds {member.group!r}")
 
 
 # -- what is told -----------------------------------------------------------------------------------------------------
@@ -182,7 +197,7 @@ def _tables(rows: Sequence[Seen], names: tuple[str, str], seed: int) -> list[Tab
         # Text, for a p has more digits than the difference beside it.
         differ.append([region, found, "–" if math.isnan(p) else f"{p:.4f}"])
     heads = ("region", "group", "photos", "area", "energy", "energy / area", "of another's map", "pointing")
-    told = [
+    told: list[list[Any]] = [
         [
             name,
             len(members),
@@ -228,7 +243,7 @@ def _looked(rows: Sequence[Seen], region: str, seed: int) -> list[Any]:
     ]
 
 
-def _notes(rows: Sequence[Seen], groups: Groups, explained: str, odd: int) -> list[str]:
+def _notes(rows: Sequence[Seen], groups: Groups, explained: str, odd: int, untold: int) -> list[str]:
     a, b = groups.names
     what = {
         "label": "the group's class, by the likeliest label that means it",
@@ -262,6 +277,10 @@ def _notes(rows: Sequence[Seen], groups: Groups, explained: str, odd: int) -> li
         )
     if groups.both:
         notes.append(f"{groups.both} photos hold both {a} and {b}, and were left out.")
+    if untold:
+        notes.append(
+            f"{untold} photos were left out: each of their captions holds a word that the model does not know."
+        )
     if odd:
         notes.append(f"{odd} photos are not of the size that they were marked at, and were left out.")
     if flat := sum(not row.own for row in rows):

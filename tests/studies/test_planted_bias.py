@@ -18,7 +18,7 @@ from torch.nn import functional
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data.flickr8k import read_flickr8k
 from mmexplain.evaluate.data.scene import Scene, Thing
-from mmexplain.studies.bias import bias_figure, planted, planting
+from mmexplain.studies.bias import bias_figure, planted, planting, training
 from mmexplain.studies.bias.composites import LEAST_GROUND, SIDE, Cutout, Ground, compose, cut_out, draw, grounds
 from mmexplain.studies.bias.design import BALANCED, CORRELATION, cells
 from mmexplain.studies.bias.training import DECAYS, fit, trunk_of
@@ -171,6 +171,7 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for number in range(4)
     ]
     flickr(tmp_path / "flickr8k", records, {"grass": GREEN, "snow": WHITE})
+    monkeypatch.setattr(training, "DECAYS", (0.01,))  # the choice is tried above
     monkeypatch.setattr(planting, "load", lambda *_: colours())
     monkeypatch.setattr(planting, "trunk_of", lambda model, _: nn.Sequential(model.features, nn.AvgPool2d(16)))
     return tmp_path
@@ -183,8 +184,8 @@ def test_a_bias_is_planted_found_and_removed(made_up: Path) -> None:
     assert accuracy["biased"][0].value > 0.9, "on a test set like the training set"
     assert accuracy["rebalanced"][1].value > accuracy["biased"][1].value
     looks = {(row[0], row[1]): row for row in study.tables[1].rows}
-    for training in ("biased", "rebalanced", "shuffled labels"):
-        own, rest = looks[training, "labelled object"], looks[training, "background"]
+    for name in ("biased", "rebalanced", "shuffled labels"):
+        own, rest = looks[name, "labelled object"], looks[name, "background"]
         assert own[2] + rest[2] == pytest.approx(1) and own[3] + rest[3] == pytest.approx(1)
     assert looks["biased", "background"][4].value > looks["rebalanced", "background"][4].value
     assert steps[-1][0] == steps[-1][1] and study.controls[3].held

@@ -28,13 +28,13 @@ def bias_figure(study: Study) -> Figure:
     Returns:
         A matplotlib Figure that no pyplot state knows.
     """
-    from matplotlib.figure import Figure
+    from mmexplain.render.printed import Printed
 
     first = study.tables[0]
     if first.title != "Accuracy":
         regions = list(dict.fromkeys(str(row[0]) for row in first.rows))
         groups = list(dict.fromkeys(str(row[1]) for row in first.rows))
-        figure = Figure(figsize=(6.2, 1.3 + 0.34 * len(regions)), layout="constrained")
+        figure = Printed(figsize=(6.2, 1.3 + 0.34 * len(regions)), layout="constrained")
         axes = figure.subplots()
         _dots(axes, [one.removeprefix(KIND) for one in regions], _by(first, 1, "energy / area", groups, regions))
         _chance(axes, "energy / area (1 is chance)")
@@ -43,7 +43,7 @@ def bias_figure(study: Study) -> Figure:
         looks = study.tables[1]
         trainings = [str(row[0]) for row in first.rows]
         regions = list(dict.fromkeys(str(row[1]) for row in looks.rows))
-        figure = Figure(figsize=(9.4, 2.6), layout="constrained")
+        figure = Printed(figsize=(9.4, 2.6), layout="constrained")
         left, *right = figure.subplots(1, 1 + len(regions), sharey=True)
         tests = first.heads[1:3]
         found = {head: _column(first, head) for head in tests}

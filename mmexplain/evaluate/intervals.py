@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float], items: Seq
     return Mean(value, low, high, len(defined), len(keys), undefined)
 
 
-def _drawn_again(tops: NDArray[np.float64], bottoms: NDArray[np.float64], seed: int) -> tuple[float, float]:
+def _drawn_again(tops: NDArray[Any], bottoms: NDArray[Any], seed: int) -> tuple[float, float]:
     """Ends of the percentile bootstrap's interval of Σ tops / Σ bottoms, of which each item has one pair."""
     found = stats.bootstrap(
         (tops, bottoms),

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples, method_option, precision_option
+from mmexplain.commands.options import (
+    device_option,
+    examples,
+    json_option,
+    layer_option,
+    method_option,
+    precision_option,
+    seed_option,
+)
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.protocol_options import chosen
 from mmexplain.commands.stopping import Stopped
@@ -49,17 +57,8 @@ def _listed() -> str:
     "--against", metavar="ID|PATH", help="For 'data-randomisation': the same model, trained on permuted labels."
 )
 @method_option
-@click.option(
-    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
-)
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of whatever is drawn at random.",
-)
+@layer_option
+@seed_option("Of whatever is drawn at random.")
 @click.option(
     "--set",
     "options",
@@ -82,7 +81,7 @@ def _listed() -> str:
     help="Folder for result.json, result.md and result.png, and for what is measured as it comes in: "
     "an interrupted evaluation goes on there.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def evaluate(
     protocol: str,
     data: str,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmexplain.commands.options import examples
+from mmexplain.commands.options import examples, json_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.errors import InputError
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--per-page", metavar="N", type=click.IntRange(min=1), default=60, show_default=True)
 @click.option("--against", metavar="STORE", help="Another run over the same inputs, compared with this one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def gallery(store: str, out: str, against: str | None, as_json: bool, **options: Any) -> None:
     """Write a gallery of what 'mmexplain run' has written to STORE.
 

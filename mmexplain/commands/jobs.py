@@ -11,6 +11,7 @@ import click
 from mmexplain.commands.options import (
     device_option,
     examples,
+    json_option,
     method_option,
     model_option,
     precision_option,
@@ -104,7 +105,7 @@ GOES_ON = "the parts that are whole stay, and the same command with --resume goe
 @device_option
 @precision_option
 @click.option("--resume", is_flag=True, help="Go on with a store that was not finished; begin one where there is none.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def run(task: str, source: str, out: str, as_json: bool, **options: Any) -> None:
     """Explain every input of INPUT into the columnar store STORE.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.options import device_option, examples, json_option
 from mmexplain.commands.output import Destination
 from mmexplain.commands.progress import working
 from mmexplain.errors import InputError
@@ -53,7 +53,7 @@ FOLDER = ("report.html", "layers.png", "layers.json", "explanation.safetensors")
     help="FILE.html, FILE.png (figure), FILE.json (numbers), FILE.safetensors (raw maps), or a folder for all.  "
     "[default: IMAGE.layers.png in the current folder; nothing with --json]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def layers_report(
     source: str,
     model: str,

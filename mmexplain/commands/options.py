@@ -164,3 +164,17 @@ def explaining_options(source: str) -> Callable[[Command], Command]:
         return decorated
 
     return decorator
+
+
+layer_option = click.option(
+    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def seed_option(what: str) -> Callable[[Command], Command]:
+    """``--seed``; ``what`` is drawn with it, as the help says it."""
+    return click.option(
+        "--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what
+    )

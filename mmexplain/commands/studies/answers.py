@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import examples
+from mmexplain.commands.options import examples, json_option, seed_option
 from mmexplain.commands.progress import working
 from mmexplain.commands.studies.showing import show
 
@@ -29,16 +29,9 @@ from mmexplain.commands.studies.showing import show
     show_default=True,
     help="Attention checks that a participant may miss and still count.",
 )
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of the bootstrap.",
-)
+@seed_option("Of the bootstrap.")
 @click.option("--out", metavar="DIR", help="Folder for study.json, study.md, study.png and scored.csv.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def answers(files: tuple[str, ...], key_file: str, misses: int, seed: int, out: str | None, as_json: bool) -> None:
     """Analyse the CSV FILEs that participants of 'mmexplain study questionnaire' sent.
 

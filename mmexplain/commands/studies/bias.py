@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.options import device_option, examples, json_option, layer_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.studies.showing import show
 from mmexplain.errors import InputError
@@ -42,9 +42,7 @@ DATA = "\n".join(
     "--groups", metavar="A,B", help="Names of the two groups.  [default: the two classes of most photos, or folders]"
 )
 @click.option("--method", metavar="NAME", default="gradcam", show_default=True, help="See 'mmexplain methods'.")
-@click.option(
-    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
-)
+@layer_option
 @click.option(
     "--explained",
     type=click.Choice(["label", "prediction"]),
@@ -65,17 +63,10 @@ DATA = "\n".join(
 @click.option(
     "--seeds", metavar="N", type=click.IntRange(min=1), help="With --planted: how often all is done.  [default: 3]"
 )
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of whatever is drawn at random.",
-)
+@seed_option("Of whatever is drawn at random.")
 @device_option
 @click.option("--out", metavar="DIR", help="Folder for study.json, study.md and study.png.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def bias(
     data: str,
     model: str | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.options import device_option, examples, json_option, layer_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.commands.studies.showing import show
@@ -44,9 +44,7 @@ def _share(context: click.Context, parameter: click.Parameter, value: str) -> fl
 )
 @click.option("--model", metavar="ID|PATH", required=True, help="Classifier, see 'mmexplain models'.")
 @click.option("--method", metavar="NAME", default="gradcam", show_default=True, help="See 'mmexplain methods'.")
-@click.option(
-    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
-)
+@layer_option
 @click.option(
     "--threshold",
     metavar="SHARE|calibrated",
@@ -74,20 +72,13 @@ def _share(context: click.Context, parameter: click.Parameter, value: str) -> fl
 )
 @click.option("--confidence", is_flag=True, help="YOLO: the score as a sixth number, which trainers do not want.")
 @click.option("--photos", is_flag=True, help="Copy the photos to --out too, upright as the boxes are.")
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of whatever is drawn at random.",
-)
+@seed_option("Of whatever is drawn at random.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N photos only.")
 @device_option
 @click.option(
     "--out", metavar="DIR", required=True, help="Folder for the boxes, and for study.json, study.md and study.png."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def boxes(
     data: str,
     model: str,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.options import device_option, examples, json_option, layer_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.studies.showing import show
 from mmexplain.errors import InputError
@@ -60,9 +60,7 @@ from mmexplain.errors import InputError
     help="Classes that are asked about: those marked in the data, or the model's likeliest.  [default: labels where "
     "the data has them]",
 )
-@click.option(
-    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
-)
+@layer_option
 @click.option(
     "--score",
     type=click.Choice(["logit", "log-probability"]),
@@ -72,17 +70,10 @@ from mmexplain.errors import InputError
     "classes lowers too.",
 )
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N photos or questions only.")
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of random places and partners.",
-)
+@seed_option("Of random places and partners.")
 @device_option
 @click.option("--out", metavar="DIR", help="Folder for study.json, study.md, study.png (chart) and examples.png.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def counterfactuals(
     data: str,
     model: str,

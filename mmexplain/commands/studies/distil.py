@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.options import device_option, examples, json_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.commands.studies.showing import show
@@ -91,14 +91,7 @@ LOST = "what was trained is lost: with --out the same command would go on"
     show_default=True,
     help="Teachers, each with students of its own.",
 )
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="The first of the seeds, of weights, order, flips and cuts.",
-)
+@seed_option("The first of the seeds, of weights, order, flips and cuts.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most N photos to train, and to test on.")
 @device_option
 @click.option(
@@ -107,7 +100,7 @@ LOST = "what was trained is lost: with --out the same command would go on"
     help="Folder for study.json, study.md and study.png, and for the networks as they are trained: an interrupted "
     "study goes on there.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def distil(
     data: str,
     teacher: str,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples, precision_option
+from mmexplain.commands.options import device_option, examples, json_option, layer_option, precision_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.commands.studies.showing import show
@@ -31,9 +31,7 @@ from mmexplain.errors import InputError
 )
 @click.option("--model", metavar="ID|PATH", required=True, help="A classifier, see 'mmexplain models'.")
 @click.option("--method", metavar="NAME", default="gradcam", show_default=True, help="See 'mmexplain methods'.")
-@click.option(
-    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
-)
+@layer_option
 @click.option(
     "--closed",
     is_flag=True,
@@ -53,14 +51,7 @@ from mmexplain.errors import InputError
     type=click.IntRange(min=1),
     help="The first N photos only, in the data's order, of those that hold a class of the model.",
 )
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of whatever is drawn at random.",
-)
+@seed_option("Of whatever is drawn at random.")
 @device_option
 @precision_option
 @click.option(
@@ -69,7 +60,7 @@ from mmexplain.errors import InputError
     help="Folder for study.json, study.md, study.png (photo, map of the predicted and of the true class) and "
     "failures.html.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def failures(
     data: str,
     model: str,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.options import device_option, examples, json_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.errors import InputError
 
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 @click.option("--consent", metavar="FILE", help="What participants agree to, paragraphs of plain text in UTF-8.")
 @click.option("--seed", metavar="N", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @device_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def questionnaire(
     sources: tuple[str, ...],
     out: str,

@@ -10,7 +10,14 @@ from typing import Any, Literal
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples, method_option, precision_option
+from mmexplain.commands.options import (
+    device_option,
+    examples,
+    json_option,
+    method_option,
+    precision_option,
+    seed_option,
+)
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.errors import InputError
@@ -57,14 +64,7 @@ LOST = "what was measured is lost"
     show_default=True,
     help="Of each of Flickr8k's photos: phrases of its first N captions.",
 )
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of other photos' phrases, moved boxes, and what methods draw.",
-)
+@seed_option("Of other photos' phrases, moved boxes, and what methods draw.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N photos with regions only.")
 @device_option
 @precision_option
@@ -74,7 +74,7 @@ LOST = "what was measured is lost"
     help="Folder for study.json, study.md, study.png (how the ratios spread), photos.png (maps and boxes of the first "
     "photos) and regions.jsonl (a measurement a line).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def regions(
     data: str,
     model: str,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples, method_option
+from mmexplain.commands.options import device_option, examples, json_option, layer_option, method_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.studies.showing import show
 from mmexplain.errors import InputError
@@ -62,20 +62,11 @@ from mmexplain.errors import InputError
 )
 @click.option("--limit", metavar="N", type=click.IntRange(min=2), help="The first N photos only.")
 @method_option
-@click.option(
-    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
-)
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of starts, noise, and which photo stands for another.",
-)
+@layer_option
+@seed_option("Of starts, noise, and which photo stands for another.")
 @device_option
 @click.option("--out", metavar="DIR", help="Folder for study.json, study.md and study.png.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def robustness(
     data: str,
     model: str,

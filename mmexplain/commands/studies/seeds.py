@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mmexplain.commands.folder import writable
-from mmexplain.commands.options import device_option, examples
+from mmexplain.commands.options import device_option, examples, json_option, layer_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.commands.studies.showing import show
@@ -31,9 +31,7 @@ from mmexplain.errors import InputError
 )
 @click.option("--model", metavar="ID|PATH", required=True, help="Classifier, see 'mmexplain models'.")
 @click.option("--method", metavar="NAME", default="gradcam", show_default=True, help="See 'mmexplain methods'.")
-@click.option(
-    "--layer", metavar="NAME", help="A dotted name, see 'mmexplain layers'.  [default: the model's last grid]"
-)
+@layer_option
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -63,14 +61,7 @@ from mmexplain.errors import InputError
     help="Which class has a pixel that several claim: that of the smallest seed (as SEC) or of the strongest map.",
 )
 @click.option("--grabcut/--no-grabcut", default=True, show_default=True, help="Label every pixel by GrabCut.")
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of whatever is drawn at random.",
-)
+@seed_option("Of whatever is drawn at random.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first N photos only.")
 @device_option
 @click.option(
@@ -80,7 +71,7 @@ from mmexplain.errors import InputError
     "layout, and SEC's cues as safetensors.",
 )
 @click.option("--photos", is_flag=True, help="Copy the photos to --out too, upright as the masks are.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 def seeds(
     data: str,
     model: str,

@@ -13,11 +13,9 @@ from torch import Tensor
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data import objects
 from mmexplain.evaluate.data.classes import match
-from mmexplain.evaluate.data.coco import LINES, instances
 from mmexplain.evaluate.data.folder import files
 from mmexplain.evaluate.data.questions import read_asked
 from mmexplain.evaluate.data.scene import Scene
-from mmexplain.evaluate.data.voc import is_voc
 from mmexplain.explainer import explain
 from mmexplain.explanation import Explanation
 from mmexplain.io import Photo
@@ -75,7 +73,7 @@ def subjects(task: Any, data: Path, of: str | None = None) -> tuple[list[Subject
         raise InputError(f"photos are asked about by their {' or '.join(map(repr, OF))}, not {of!r}")
     if not data.exists():
         raise InputError(f"no such file or folder: {str(data)!r}")
-    if isinstance(task, Classifier) and (of == "labels" or (of is None and _marked(data))):
+    if isinstance(task, Classifier) and (of == "labels" or (of is None and objects.marks_objects(data))):
         return _labelled(task, data)
     if of == "labels":
         raise InputError("only classifiers are asked about the classes marked in the data; leave --of out")
@@ -119,13 +117,6 @@ def look(
     else:
         (found,) = task.explain([photo], score=score, **options)
     return found
-
-
-def _marked(data: Path) -> bool:
-    """Whether the data is of one of the layouts with marked objects."""
-    if data.is_file() or is_voc(data) or (data / LINES).is_file() or instances(data):
-        return True
-    return next(data.rglob("*.xml"), None) is not None
 
 
 def _recognisable(scene: Scene) -> list[str]:

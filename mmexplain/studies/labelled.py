@@ -18,11 +18,10 @@ from torch import Tensor
 
 from mmexplain.errors import InputError, MethodError
 from mmexplain.evaluate.data.classes import match
-from mmexplain.evaluate.data.coco import LINES, instances
 from mmexplain.evaluate.data.folder import files
+from mmexplain.evaluate.data.objects import marks_objects
 from mmexplain.evaluate.data.objects import read as read_objects
 from mmexplain.evaluate.data.scene import Scene
-from mmexplain.evaluate.data.voc import is_voc
 from mmexplain.evaluate.on_objects import columns
 from mmexplain.evaluate.protocol import Progress
 from mmexplain.explainer import explain
@@ -92,16 +91,11 @@ def read(path: Path) -> list[Labelled]:
     Raises:
         InputError: there is no such path, it holds no photos, or it is damaged.
     """
-    if _is_marked(path):
+    if marks_objects(path):
         scenes = read_objects(path)
         return [Labelled(scene.key, scene.path, _names(scene), scene) for scene in scenes]
     found = [(item.key, item.content) for item in files(path)]
     return [Labelled(key, photo, tuple(Path(key).parent.parts[-1:])) for key, photo in found]
-
-
-def _is_marked(path: Path) -> bool:
-    known = not path.is_dir() or is_voc(path) or (path / LINES).is_file() or bool(instances(path))
-    return known or next(path.rglob("*.xml"), None) is not None
 
 
 def _names(scene: Scene) -> tuple[str, ...]:

@@ -9,11 +9,9 @@ from typing import Any
 
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data.classes import match
-from mmexplain.evaluate.data.coco import LINES, instances
 from mmexplain.evaluate.data.folder import files
-from mmexplain.evaluate.data.objects import read
+from mmexplain.evaluate.data.objects import marks_objects, read
 from mmexplain.evaluate.data.scene import Scene
-from mmexplain.evaluate.data.voc import is_voc
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,6 @@ class KnownPhoto:
     classes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def is_plain(data: Path) -> bool:
-    """Whether a path is a folder of photos that nobody marked objects in."""
-    marked = is_voc(data) or (data / LINES).is_file() or bool(instances(data))
-    return data.is_dir() and not marked and not any(data.rglob("*.xml"))
-
-
 def known_photos(task: Any, data: Path) -> tuple[list[KnownPhoto], list[str]]:
     """The photos of a folder in a fixed order, and what a reader must know of them.
 
@@ -52,7 +44,7 @@ def known_photos(task: Any, data: Path) -> tuple[list[KnownPhoto], list[str]]:
     Raises:
         InputError: the data cannot be read, or the model has none of its classes.
     """
-    if is_plain(data):
+    if not marks_objects(data):
         note = "No objects are marked in these photos: the true class of each is the likeliest one before the attack."
         return [KnownPhoto(item.key, item.content) for item in files(data)], [note]
     scenes = read(data)

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmexplain.errors import InputError
-from mmexplain.evaluate.data.coco import LINES, instances
 from mmexplain.evaluate.data.folder import files
 from mmexplain.evaluate.data.imagenet import read_imagenet
-from mmexplain.evaluate.data.objects import read
+from mmexplain.evaluate.data.objects import of_known_layout, read
 from mmexplain.evaluate.data.scene import Scene
-from mmexplain.evaluate.data.voc import is_voc
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,7 @@ def read_labelled(path: Path) -> list[Labelled]:
     Raises:
         InputError: there is no such path, it is of no known layout, it is damaged, or no photo has a class.
     """
-    marked = path.is_file() or is_voc(path) or (path / LINES).is_file() or bool(instances(path))
-    if not path.is_dir() or marked:
+    if of_known_layout(path):
         found = [Labelled(scene.key, scene.path, tuple(scene.names), scene) for scene in read(path)]
     else:
         found = _folders(path)

@@ -40,5 +40,15 @@ def read(path: Path) -> list[Scene]:
     )
 
 
+def marks_objects(path: Path) -> bool:
+    """Whether a path is of a layout that :func:`read` takes for more than its folders' names."""
+    return of_known_layout(path) or next(path.rglob("*.xml"), None) is not None
+
+
+def of_known_layout(path: Path) -> bool:
+    """Whether a path is VOC's, COCO's or of a file of annotations; any file is taken for one."""
+    return not path.is_dir() or is_voc(path) or (path / LINES).is_file() or bool(instances(path))
+
+
 def _beside(file: Path) -> Path:
     return file.parent.parent if file.parent.name == "annotations" else file.parent

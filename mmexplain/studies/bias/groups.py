@@ -12,12 +12,10 @@ import numpy as np
 
 from mmexplain.errors import InputError, did_you_mean
 from mmexplain.evaluate.data.classes import match
-from mmexplain.evaluate.data.coco import LINES, instances
 from mmexplain.evaluate.data.flickr8k import ANNOTATIONS, read_flickr8k
 from mmexplain.evaluate.data.folder import PHOTOS
-from mmexplain.evaluate.data.objects import read
+from mmexplain.evaluate.data.objects import marks_objects, read
 from mmexplain.evaluate.data.scene import Scene, Thing
-from mmexplain.evaluate.data.voc import is_voc
 from mmexplain.geometry import Box, Size
 from mmexplain.io import load_image
 from mmexplain.studies.bias.regions import PERSON
@@ -93,15 +91,9 @@ def read_groups(data: Path, names: Sequence[str] = (), labels: Labels | None = N
         raise InputError(f"--groups {','.join(names)!r}: name two different groups, as --groups dog,cat")
     if (data / ANNOTATIONS).is_file():
         return _of_words(data, names)
-    if _has_objects(data):
+    if marks_objects(data):
         return _of_objects(data, names, labels)
     return _of_folders(data, names)
-
-
-def _has_objects(data: Path) -> bool:
-    lines = data / LINES if data.is_dir() else data
-    marked = is_voc(data) or (lines.suffix == ".jsonl" and lines.is_file()) or bool(instances(data))
-    return marked or not data.is_dir() or next(data.rglob("*.xml"), None) is not None
 
 
 def _of_objects(data: Path, names: Sequence[str], labels: Labels | None) -> Groups:

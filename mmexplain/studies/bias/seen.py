@@ -80,11 +80,12 @@ class Looking:
         values = explanation.map(target).detach().float().cpu()
         noise = torch.from_numpy(self._random.random(tuple(values.shape), dtype=np.float32))
         geometry = explanation.geometry
+        # Where the controls' maps peak is of no interest.
+        peak = geometry.peak(values) if bool(values.max() > values.min()) else None
         found: list[dict[str, Share]] = []
-        for grid in (values, self._before.get(group), noise):
-            peak = None if grid is None or not bool(grid.max() > grid.min()) else geometry.peak(grid)
+        for grid, point in ((values, peak), (self._before.get(group), None), (noise, None)):
             heat = None if grid is None else geometry.to_original(grid.clamp(min=0))
-            found.append({} if heat is None else shares(heat, peak, regions))
+            found.append({} if heat is None else shares(heat, point, regions))
         if found[0]:
             self._before[group] = values
         own, other, noisy = found

@@ -109,7 +109,8 @@ def _row(axes: Axes, example: Example, y: float) -> float:
     y += tall + 0.03
     texts = {
         0: f"{example.case.target}: {percent(example.case.probability)}",
-        3: f"{percent(example.after)} (ln p {example.change:+.2f}, {example.why})",
+        2: example.why,
+        3: f"{percent(example.after)} (ln p {example.change:+.2f})",
     }
     for column, text in texts.items():
         shown = cut(text, FONT, 2 * TILE if column == 0 else TILE)
@@ -119,10 +120,10 @@ def _row(axes: Axes, example: Example, y: float) -> float:
 
 def chart(summary: Summary) -> Figure:
     """The mean change of ln p after each removal with its interval: a panel for each fill."""
-    from matplotlib.figure import Figure
+    from mmexplain.render.printed import Printed
 
     count = len(summary.fills)
-    figure = Figure(figsize=(1.3 + 2.5 * count, 1.9), layout="constrained")
+    figure = Printed(figsize=(1.3 + 2.5 * count, 1.9), layout="constrained")
     panels = figure.subplots(1, count, sharey=True, sharex=True, squeeze=False)[0]
     for axes, fill in zip(panels, summary.fills, strict=True):
         axes.axvline(0, color=_MUTED, lw=0.8)

@@ -66,6 +66,7 @@ class SeedFiles:
     def __init__(self, folder: Path, numbers: Mapping[str, int], photos: bool) -> None:
         self._folder, self._numbers, self._photos = folder, dict(numbers), photos
         self._cues: dict[str, NDArray[np.uint8]] = {}
+        self._folders: dict[Path, None] = {}
         self.names: list[str] = []
 
     def add(self, name: str, photo: Path, seeds: LabelMap, refined: LabelMap | None) -> None:
@@ -84,10 +85,12 @@ class SeedFiles:
             if labels is not None:
                 path = self._folder / kind / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
+                self._folders[path.parent] = None
                 with whole(path) as partial:
                     indexed(labels).save(partial, "PNG", optimize=True)
         if self._photos:
             copy_upright(photo, self._folder / "JPEGImages" / f"{name}.jpg")
+            self._folders[self._folder / "JPEGImages"] = None
         grid, place = on_grid(seeds, GRID), len(self.names)
         marked = np.nonzero(grid != IGNORE)
         self._cues[f"{place}_labels"] = np.setdiff1d(seeds, [0, IGNORE]).astype(np.uint8)
@@ -113,9 +116,8 @@ class SeedFiles:
                 partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
         with whole(self._folder / "localization_cues.safetensors") as partial:
             save_file(self._cues, partial)
-        folders = [
-            self._folder / name
-            for name in ("SegmentationClass", "SegmentationClassAug", "JPEGImages")
-            if (self._folder / name).is_dir()
+        return [
+            *self._folders,
+            *(self._folder / name for name in lists),
+            self._folder / "localization_cues.safetensors",
         ]
-        return [*folders, *(self._folder / name for name in lists), self._folder / "localization_cues.safetensors"]

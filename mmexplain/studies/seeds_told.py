@@ -73,10 +73,8 @@ def tables(scores: Mapping[str, Score], numbers: Mapping[str, int], seed: int) -
     """
     masks: list[list[Cell]] = []
     for kind, score in scores.items():
-        stages = {"cues alone": score.masks, "GrabCut": score.refined}
-        masks += [
-            [kind, stage, one.mean_iou(seed), one.mean_iou(seed, 1)] for stage, one in stages.items() if one.shared
-        ]
+        made = {"cues alone": score.masks, "GrabCut": score.refined}
+        masks += [[kind, stage, one.mean_iou(seed), one.mean_iou(seed, 1)] for stage, one in made.items() if one.shared]
     found: list[list[Cell]] = [
         [kind, *(side(part, seed) for part in (True, False) for side in (score.cues.precision, score.cues.recall))]
         for kind, score in scores.items()
@@ -86,16 +84,16 @@ def tables(scores: Mapping[str, Score], numbers: Mapping[str, int], seed: int) -
     method, own = next(iter(scores.items()))
     names = {number: name for name, number in numbers.items()}
     photos = (np.array(own.cues.true) > 0).sum(0)
-    alone, refined = own.masks.iou(), own.refined.iou()
-    listed = sorted(set(alone) - {0}, key=lambda number: (-int(photos[number]), number))[:SHOWN]
+    stages = {"cues alone": own.masks.iou(), **({"GrabCut": own.refined.iou()} if own.refined.shared else {})}
+    listed = sorted(set(stages["cues alone"]) - {0}, key=lambda number: (-int(photos[number]), number))[:SHOWN]
     return [
         Table(MASKS, ("maps", "masks", *heads), masks, labels=2, percent=heads),
         Table(CUES, ("maps", *parts), found, percent=parts),
         Table(
             f"IoU of the classes in most photos, {method}",
-            ("class", "cues alone", "GrabCut", "photos"),
-            [[names[number], alone[number], refined.get(number), int(photos[number])] for number in listed],
-            percent=("cues alone", "GrabCut"),
+            ("class", *stages, "photos"),
+            [[names[number], *(iou.get(number) for iou in stages.values()), int(photos[number])] for number in listed],
+            percent=tuple(stages),
         ),
     ]
 

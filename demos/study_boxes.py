@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 from skimage import data
 
 import mmexplain
-from mmexplain.studies.box_files import copy_photos, file_names, write_coco, write_yolo
-from mmexplain.studies.boxes import study_boxes
+from mmexplain.studies.annotation.box_files import copy_photos, file_names, write_coco, write_yolo
+from mmexplain.studies.annotation.boxes import study_boxes
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 if len(sys.argv) == 1:

@@ -7,8 +7,8 @@ import foolbox
 
 import mmexplain
 from mmexplain.render.page import save_page
-from mmexplain.studies.counterfactual_figure import examples, examples_figure
-from mmexplain.studies.counterfactuals import Counterfactuals
+from mmexplain.studies.counterfactuals.figure import examples, examples_figure
+from mmexplain.studies.counterfactuals.study import Counterfactuals
 
 # Twenty photos of ImageNet's kind, each asked about its likeliest class.
 photos = Path("counterfactual_photos")

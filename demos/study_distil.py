@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from mmexplain.studies.distil import Setup, distil
-from mmexplain.studies.distil_data import read
-from mmexplain.studies.distil_training import Recipe
+from mmexplain.studies.distil.data import read
+from mmexplain.studies.distil.study import Setup, distil
+from mmexplain.studies.distil.training import Recipe
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(os.environ["MMEXPLAIN_DATA"], "flickr8k")
 data = read(folder, limit=int(sys.argv[2]) if len(sys.argv) > 2 else 100)

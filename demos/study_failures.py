@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import mmexplain
-from mmexplain.studies.failures import failures
+from mmexplain.studies.failures.study import failures
 
 classifier = mmexplain.load(sys.argv[2] if len(sys.argv) > 2 else "efficientnet-lite0")
 if len(sys.argv) > 1:

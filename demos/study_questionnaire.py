@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 from PIL import Image, ImageOps
 
 import mmexplain
-from mmexplain.studies.answer_files import read_answers
-from mmexplain.studies.human_answers import analyse, figure
-from mmexplain.studies.questionnaire import questionnaire
-from mmexplain.studies.questionnaire_cases import Case
-from mmexplain.studies.simulated_participants import guesser, sees, simulate
+from mmexplain.studies.people.answer_files import read_answers
+from mmexplain.studies.people.answers import analyse, figure
+from mmexplain.studies.people.cases import Case
+from mmexplain.studies.people.questionnaire import questionnaire
+from mmexplain.studies.people.simulated_participants import guesser, sees, simulate
 
 classifier = mmexplain.load("efficientnet-lite0")
 files = sorted(Path(str(resources.files("foolbox"))).glob("data/imagenet_*.jpg"))

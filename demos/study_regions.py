@@ -6,9 +6,9 @@ from pathlib import Path
 from skimage import data
 
 import mmexplain
-from mmexplain.studies.region_data import Region, RegionPhoto, read_regions
-from mmexplain.studies.region_figures import photos_figure
-from mmexplain.studies.regions import regions
+from mmexplain.studies.regions.data import Region, RegionPhoto, read_regions
+from mmexplain.studies.regions.figures import photos_figure
+from mmexplain.studies.regions.study import regions
 
 
 def stated(name, photo, **boxes):

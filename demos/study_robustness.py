@@ -8,8 +8,8 @@ from PIL import Image
 from skimage import data
 
 import mmexplain
-from mmexplain.studies.attack import TargetedPGD
-from mmexplain.studies.robustness import robustness
+from mmexplain.studies.robustness.attack import TargetedPGD
+from mmexplain.studies.robustness.study import robustness
 
 folder = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()
 if len(sys.argv) == 1:

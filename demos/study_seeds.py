@@ -8,9 +8,9 @@ from PIL import Image
 from skimage import data
 
 import mmexplain
-from mmexplain.studies.seed_recipe import Recipe
-from mmexplain.studies.seeds import study_seeds
-from mmexplain.studies.seeds_told import seeds_figure
+from mmexplain.studies.annotation.seed_recipe import Recipe
+from mmexplain.studies.annotation.seeds import study_seeds
+from mmexplain.studies.annotation.seeds_told import seeds_figure
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 if len(sys.argv) == 1:

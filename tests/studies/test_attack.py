@@ -10,7 +10,7 @@ from torch import nn
 
 from mmexplain.errors import InputError
 from mmexplain.preprocess import Preprocess
-from mmexplain.studies.attack import RELATIVE_STEP, Pixels, TargetedPGD
+from mmexplain.studies.robustness.attack import RELATIVE_STEP, Pixels, TargetedPGD
 from mmexplain.tasks.classification.task import Classifier
 from tests.evaluate.objects import colours
 from tests.models import PlainCNN, seeded

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from mmexplain.errors import InputError
 from mmexplain.studies import Study
-from mmexplain.studies.counterfactual_cases import ELSEWHERE, EVIDENCE, MARKED, MOVED, REMOVED, change
-from mmexplain.studies.counterfactual_figure import chart, examples, examples_figure
-from mmexplain.studies.counterfactuals import Counterfactuals
-from mmexplain.studies.removal import BLUR, Filled, known_fills, moved, strongest
+from mmexplain.studies.counterfactuals.cases import ELSEWHERE, EVIDENCE, MARKED, MOVED, REMOVED, change
+from mmexplain.studies.counterfactuals.figure import chart, examples, examples_figure
+from mmexplain.studies.counterfactuals.removal import BLUR, Filled, known_fills, moved, strongest
+from mmexplain.studies.counterfactuals.study import Counterfactuals
 from mmexplain.tasks.classification.task import Classifier
 from tests.command_line import picture, record, refusal, run
 from tests.evaluate.objects import colours, lines, photo
@@ -129,7 +129,7 @@ def test_unknown_fills() -> None:
 
 
 def test_without_opencv_inpainting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmexplain.studies.removal.find_spec", lambda name: None)
+    monkeypatch.setattr("mmexplain.studies.counterfactuals.removal.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'mmexplain\[studies\]'"):
         known_fills(["inpaint"])
     assert known_fills(["blur"]) == ["blur"]

@@ -14,10 +14,10 @@ from mmexplain.errors import InputError
 from mmexplain.evaluate import intervals
 from mmexplain.evaluate.data.objects import read as read_objects
 from mmexplain.evaluate.data.scene import Scene, Thing
-from mmexplain.studies import cues
-from mmexplain.studies.cues import IGNORE
-from mmexplain.studies.seed_files import indexed, palette
-from mmexplain.studies.segmentation import VOC, Agreement, better, mean_of_ratios, numbered, truth
+from mmexplain.studies.annotation import cues
+from mmexplain.studies.annotation.cues import IGNORE
+from mmexplain.studies.annotation.seed_files import indexed, palette
+from mmexplain.studies.annotation.segmentation import VOC, Agreement, better, mean_of_ratios, numbered, truth
 from tests.evaluate.objects import xml
 from tests.studies.marked import outline
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from mmexplain.errors import InputError
-from mmexplain.studies import distil_training as training
-from mmexplain.studies.distil import Setup, distil
-from mmexplain.studies.distil_data import KINDS, Data, Photos, read
-from mmexplain.studies.distil_found import (
+from mmexplain.studies.distil import training as training
+from mmexplain.studies.distil.data import KINDS, Data, Photos, read
+from mmexplain.studies.distil.explanation_loss import ExplanationLoss, class_maps
+from mmexplain.studies.distil.found import (
     LESSONS,
     MAPS,
     OTHERS,
@@ -23,9 +23,9 @@ from mmexplain.studies.distil_found import (
     over_seeds,
     tables_of,
 )
-from mmexplain.studies.distil_training import Answers, Eyes, Lesson, Recipe, Terms, Training, augmented, fresh, loss_of
-from mmexplain.studies.explanation_loss import ExplanationLoss, class_maps
-from mmexplain.studies.wide_resnet import WideResNet
+from mmexplain.studies.distil.study import Setup, distil
+from mmexplain.studies.distil.training import Answers, Eyes, Lesson, Recipe, Terms, Training, augmented, fresh, loss_of
+from mmexplain.studies.distil.wide_resnet import WideResNet
 from tests.command_line import record, refusal, run
 from tests.models import noise, seeded
 
@@ -387,7 +387,7 @@ def test_without_alpha_is_a_check_that_can_fail(monkeypatch):
         made = loss_of(lesson, teacher, *rest)
         return lambda student, seen, classes: made(student, seen, classes) + 0 * student.train()(seen).sum()
 
-    monkeypatch.setattr("mmexplain.studies.distil.loss_of", loss_of_a_kind)
+    monkeypatch.setattr("mmexplain.studies.distil.study.loss_of", loss_of_a_kind)
     study, _ = distil(small(), SETUP)
     assert not study.controls[-1].held
 

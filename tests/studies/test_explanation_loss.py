@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from mmexplain.errors import InputError, MethodError
-from mmexplain.studies.explanation_loss import ExplanationLoss, alike, class_maps
-from mmexplain.studies.wide_resnet import WideResNet
+from mmexplain.studies.distil.explanation_loss import ExplanationLoss, alike, class_maps
+from mmexplain.studies.distil.wide_resnet import WideResNet
 from tests import slow
 from tests.models import PlainCNN, ResidualNet, class_problem, classes, noise, seeded
 

@@ -15,9 +15,9 @@ from PIL import Image
 from mmexplain.errors import InputError
 from mmexplain.evaluate.data.labelled import Labelled, read_labelled
 from mmexplain.preprocess import Preprocess
-from mmexplain.studies.failures import Failures, _Looking, failures
-from mmexplain.studies.failures_judged import shared
-from mmexplain.studies.failures_told import apart
+from mmexplain.studies.failures.judged import shared
+from mmexplain.studies.failures.study import Failures, _Looking, failures
+from mmexplain.studies.failures.told import apart
 from mmexplain.tasks.classification.task import Classifier
 from tests.command_line import picture, record, refusal, run
 from tests.evaluate.objects import colours, lines, photo, xml

@@ -11,12 +11,12 @@ import pytest
 
 from mmexplain.errors import InputError
 from mmexplain.evaluate.intervals import mean
-from mmexplain.studies.answer_files import read_answers, read_key
-from mmexplain.studies.crossed import crossed_mean
-from mmexplain.studies.human_answers import analyse, figure, save_scored
-from mmexplain.studies.questionnaire import questionnaire
-from mmexplain.studies.questionnaire_cases import from_stores
-from mmexplain.studies.simulated_participants import always_first, guesser, oracle, sees, simulate
+from mmexplain.studies.people.answer_files import read_answers, read_key
+from mmexplain.studies.people.answers import analyse, figure, save_scored
+from mmexplain.studies.people.cases import from_stores
+from mmexplain.studies.people.crossed import crossed_mean
+from mmexplain.studies.people.questionnaire import questionnaire
+from mmexplain.studies.people.simulated_participants import always_first, guesser, oracle, sees, simulate
 from tests.command_line import record, refusal, run
 from tests.studies.people import store
 

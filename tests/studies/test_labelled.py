@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from mmexplain.errors import InputError
-from mmexplain.studies.labelled import Labelled, labels_of, read, wanted
-from mmexplain.studies.photo_files import copy_upright
+from mmexplain.studies.annotation.labelled import Labelled, labels_of, read, wanted
+from mmexplain.studies.annotation.photo_files import copy_upright
 from tests.evaluate.objects import colours, lines, photo, xml
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from mmexplain.errors import InputError, MethodError
 from mmexplain.preprocess import Preprocess
-from mmexplain.studies.questionnaire import questionnaire
-from mmexplain.studies.questionnaire_cases import from_data, from_stores
-from mmexplain.studies.questionnaire_plan import _Below, cell, plan, seed_of
+from mmexplain.studies.people.cases import from_data, from_stores
+from mmexplain.studies.people.plan import _Below, cell, plan, seed_of
+from mmexplain.studies.people.questionnaire import questionnaire
 from tests.command_line import record, refusal, run
 from tests.evaluate.objects import colours, lines
 from tests.evaluate.objects import photo as coloured

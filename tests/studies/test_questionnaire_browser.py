@@ -8,12 +8,12 @@ import re
 
 import pytest
 
-from mmexplain.studies.answer_files import read_answers, read_key
-from mmexplain.studies.human_answers import analyse
-from mmexplain.studies.questionnaire import questionnaire
-from mmexplain.studies.questionnaire_cases import from_stores
-from mmexplain.studies.questionnaire_plan import COLUMNS, plan, seed_of
-from mmexplain.studies.simulated_participants import right_option
+from mmexplain.studies.people.answer_files import read_answers, read_key
+from mmexplain.studies.people.answers import analyse
+from mmexplain.studies.people.cases import from_stores
+from mmexplain.studies.people.plan import COLUMNS, plan, seed_of
+from mmexplain.studies.people.questionnaire import questionnaire
+from mmexplain.studies.people.simulated_participants import right_option
 from tests.accessibility import violations
 from tests.chromium import quiet_page
 from tests.studies.people import store

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from mmexplain.errors import InputError
 from mmexplain.evaluate.intervals import mean, ratio
 from mmexplain.preprocess import Preprocess
-from mmexplain.studies.region_data import Region, RegionPhoto, read_regions
-from mmexplain.studies.region_figures import photos_figure, spread_figure
-from mmexplain.studies.region_maps import (
+from mmexplain.studies.regions.data import Region, RegionPhoto, read_regions
+from mmexplain.studies.regions.figures import photos_figure, spread_figure
+from mmexplain.studies.regions.maps import (
     CENTRE,
     MOVED,
     OWN,
@@ -36,7 +36,7 @@ from mmexplain.studies.region_maps import (
     region_mask,
     strange_phrases,
 )
-from mmexplain.studies.regions import regions, study_of
+from mmexplain.studies.regions.study import regions, study_of
 from mmexplain.tasks.captioning import CaptionerAdapter, Captioning, WordList
 from mmexplain.tasks.registry import load
 from tests.command_line import record, refusal, run

@@ -7,9 +7,8 @@ import torch
 from scipy.stats import spearmanr
 
 from mmexplain.errors import InputError, TargetError
-from mmexplain.studies.attack import TargetedPGD
-from mmexplain.studies.robustness import robustness
-from mmexplain.studies.robustness_found import (
+from mmexplain.studies.robustness.attack import TargetedPGD
+from mmexplain.studies.robustness.found import (
     ADVERSARIAL,
     NOISE,
     OTHER,
@@ -20,6 +19,7 @@ from mmexplain.studies.robustness_found import (
     controls,
     tables,
 )
+from mmexplain.studies.robustness.study import robustness
 from tests.command_line import picture, record, refusal, run
 from tests.evaluate.objects import colours, lines, photo
 

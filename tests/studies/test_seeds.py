@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from mmexplain.errors import InputError
-from mmexplain.studies.seed_files import palette
-from mmexplain.studies.seed_recipe import Recipe
-from mmexplain.studies.seeds import study_seeds
-from mmexplain.studies.seeds_told import seeds_figure
+from mmexplain.studies.annotation.seed_files import palette
+from mmexplain.studies.annotation.seed_recipe import Recipe
+from mmexplain.studies.annotation.seeds import study_seeds
+from mmexplain.studies.annotation.seeds_told import seeds_figure
 from tests.command_line import picture, record, refusal, run
 from tests.evaluate.objects import COLOURS, colours, xml
 from tests.studies.marked import SIZE, marked, outline, scattered

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmexplain.errors import CheckpointError, InputError
-from mmexplain.studies.wide_resnet import WideResNet, depth_and_width
+from mmexplain.studies.distil.wide_resnet import WideResNet, depth_and_width
 from tests.models import noise, seeded
 
 

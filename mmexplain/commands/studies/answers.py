@@ -40,8 +40,8 @@ def answers(files: tuple[str, ...], key_file: str, misses: int, seed: int, out: 
     """
     folder = writable(out, "an analysis")
     with working("reading"):
-        from mmexplain.studies.answer_files import read_answers, read_key
-        from mmexplain.studies.human_answers import SCORED, analyse, figure, save_scored
+        from mmexplain.studies.people.answer_files import read_answers, read_key
+        from mmexplain.studies.people.answers import SCORED, analyse, figure, save_scored
 
         read = read_answers([Path(file) for file in files], read_key(Path(key_file)), misses)
         study = analyse(read, seed)

@@ -106,9 +106,9 @@ def boxes(
     assert folder is not None
     with working("loading the model"):
         from mmexplain.memory import keep_freed
-        from mmexplain.studies.box_files import copy_photos, file_names, write_coco, write_yolo
-        from mmexplain.studies.boxes import study_boxes
-        from mmexplain.studies.boxes_told import boxes_figure
+        from mmexplain.studies.annotation.box_files import copy_photos, file_names, write_coco, write_yolo
+        from mmexplain.studies.annotation.boxes import study_boxes
+        from mmexplain.studies.annotation.boxes_told import boxes_figure
         from mmexplain.tasks.registry import load, task_of_several
 
         keep_freed()

@@ -101,7 +101,7 @@ def counterfactuals(
     folder = writable(out, "a study")
     with working("loading the model") as say:
         from mmexplain.memory import keep_freed
-        from mmexplain.studies.counterfactuals import Counterfactuals
+        from mmexplain.studies.counterfactuals.study import Counterfactuals
         from mmexplain.tasks.registry import load
 
         keep_freed()
@@ -124,8 +124,8 @@ def counterfactuals(
     files: list[Path] = []
     if folder is not None:
         from mmexplain.render.page import save_page
-        from mmexplain.studies.counterfactual_figure import chart, examples_figure
-        from mmexplain.studies.counterfactual_figure import examples as chosen
+        from mmexplain.studies.counterfactuals.figure import chart, examples_figure
+        from mmexplain.studies.counterfactuals.figure import examples as chosen
 
         files = found.save(folder, chart(study.summary))
         files.append(save_page(examples_figure(chosen(study)), folder / "examples.png"))

@@ -129,10 +129,10 @@ def distil(
     folder = writable(out, "a study")
     with working("reading the photos"):
         from mmexplain.memory import keep_freed
-        from mmexplain.studies.distil import Setup
-        from mmexplain.studies.distil import distil as run
-        from mmexplain.studies.distil_data import read
-        from mmexplain.studies.distil_training import Recipe, Terms
+        from mmexplain.studies.distil.data import read
+        from mmexplain.studies.distil.study import Setup
+        from mmexplain.studies.distil.study import distil as run
+        from mmexplain.studies.distil.training import Recipe, Terms
         from mmexplain.tasks.registry import resolve_device
 
         keep_freed()

@@ -86,7 +86,7 @@ def failures(
     folder = writable(out, "a study")
     with working("loading the model"):
         from mmexplain.memory import keep_freed
-        from mmexplain.studies.failures import failures as study
+        from mmexplain.studies.failures.study import failures as study
         from mmexplain.tasks.registry import load, task_of_several
 
         keep_freed()

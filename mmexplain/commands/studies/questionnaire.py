@@ -15,7 +15,7 @@ from mmexplain.commands.progress import counting, working
 from mmexplain.errors import InputError
 
 if TYPE_CHECKING:
-    from mmexplain.studies.questionnaire import Questionnaire
+    from mmexplain.studies.people.questionnaire import Questionnaire
 
 
 @click.command(
@@ -104,14 +104,14 @@ def questionnaire(
     folder = writable(out, "a questionnaire")
     assert folder is not None
     with working("reading"):
-        from mmexplain.studies.questionnaire import CONSENT, require_new
-        from mmexplain.studies.questionnaire import questionnaire as make
+        from mmexplain.studies.people.questionnaire import CONSENT, require_new
+        from mmexplain.studies.people.questionnaire import questionnaire as make
 
         require_new(folder)
         tasks = _tasks(models, device)
         stores = [] if models else _stores(sources)
     with counting("photos") as progress:
-        from mmexplain.studies.questionnaire_cases import from_data, from_stores
+        from mmexplain.studies.people.cases import from_data, from_stores
 
         cases: Any = (
             from_data(

@@ -100,7 +100,7 @@ def regions(
     folder = writable(out, "a study")
     with working("loading the model") as say:
         from mmexplain.memory import keep_freed
-        from mmexplain.studies import regions as studies
+        from mmexplain.studies.regions import study as studies
         from mmexplain.tasks.registry import load
 
         keep_freed()
@@ -116,7 +116,7 @@ def regions(
             if folder is not None:
                 from mmexplain.render.page import save_page
                 from mmexplain.render.whole import whole
-                from mmexplain.studies.region_figures import photos_figure, spread_figure
+                from mmexplain.studies.regions.figures import photos_figure, spread_figure
 
                 files = study.save(folder, spread_figure(rows))
                 shown = photos_figure(task, photos[:limit], study.settings["methods"][0], **options)

@@ -93,8 +93,8 @@ def robustness(
     size = _share(epsilon)
     folder = writable(out, "a study")
     with working("loading the model"):
-        from mmexplain.studies.attack import TargetedPGD
-        from mmexplain.studies.robustness import robustness as studied
+        from mmexplain.studies.robustness.attack import TargetedPGD
+        from mmexplain.studies.robustness.study import robustness as studied
         from mmexplain.tasks.registry import load
 
         attack = TargetedPGD(size, confidence, steps)

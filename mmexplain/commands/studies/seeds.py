@@ -96,9 +96,9 @@ def seeds(
     folder = writable(out, "a study")
     with working("loading the model"):
         from mmexplain.memory import keep_freed
-        from mmexplain.studies.seed_recipe import Recipe
-        from mmexplain.studies.seeds import study_seeds
-        from mmexplain.studies.seeds_told import seeds_figure
+        from mmexplain.studies.annotation.seed_recipe import Recipe
+        from mmexplain.studies.annotation.seeds import study_seeds
+        from mmexplain.studies.annotation.seeds_told import seeds_figure
         from mmexplain.tasks.registry import load, task_of_several
 
         keep_freed()

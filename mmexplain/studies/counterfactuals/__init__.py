@@ -1,0 +1,5 @@
+"""What maps mark as speaking against something, taken away."""
+
+from mmexplain.studies.counterfactuals.study import Counterfactuals
+
+__all__ = ["Counterfactuals"]

@@ -135,6 +135,7 @@ def chart(summary: Summary) -> Figure:
         axes.set_title(f"filled: {fill}", fontsize=9, color=INK, loc="left")
         axes.set_xlabel("change of ln p", fontsize=8, color=_MUTED)
         axes.grid(axis="x", color=_FAINT, lw=0.6)
+        axes.locator_params(axis="x", nbins=5)
         axes.tick_params(labelsize=8, length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.set_axisbelow(True)

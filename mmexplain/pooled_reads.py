@@ -127,8 +127,8 @@ class PooledReads:
 def _way(rows: Tensor, handed: Tensor) -> tuple[Any, bool] | None:
     """The layer normalisation between ``handed`` and ``rows``, if there is one, and whether places stand before inputs;
     None if anything else is between them."""
-    node, start = rows.grad_fn, handed.grad_fn
-    norm, turned = None, False
+    node: Any = rows.grad_fn
+    start, norm, turned = handed.grad_fn, None, False
     while node is not None and node is not start:
         if node.name() == "TransposeBackward0" and norm is None and _axes(node) == {0, 1}:
             turned = not turned

@@ -174,13 +174,14 @@ def _from_output(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     known = [(value, grad) for value, grad in zip(outputs, grads, strict=True) if grad is not None]
     vectors = [grad.unflatten(0, (forward.batch, count)).movedim(1, 0) for _, grad in known]
     activations = {layer: forward.recorder.captured[layer] for layer in forward.layers}
-    reads = forward.reads.means if forward.reads else None
-    wanted = [*activations.values(), *([] if reads is None else [reads])]
+    reads = forward.reads
+    pooling = [] if reads is None or reads.means is None else [reads.means]
+    wanted = [*activations.values(), *pooling]
     pulled = at_once([value for value, _ in known], vectors, wanted, _together(forward))
-    if reads is not None:
+    if reads is not None and pooling:
         (layer,), (rest, means) = activations, pulled
         means = _with_rest(means, rest, forward.readers[layer], layer).movedim(0, 1)
-        means = means.reshape(*means.shape, *(1 for _ in range(forward.reads.places)))
+        means = means.reshape(*means.shape, *(1 for _ in range(reads.places)))
         return Chunk(activations, {layer: means}, scores.view(forward.batch, count), output, singles, pooled=True)
     gradients = {layer: required(grad, layer).movedim(0, 1) for layer, grad in zip(forward.layers, pulled, strict=True)}
     return Chunk(activations, gradients, scores.view(forward.batch, count), output, singles)

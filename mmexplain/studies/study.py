@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Cell = str | int | float | Mean | None
 """What stands in a table: a text, a number, a mean with its interval, or nothing."""
 
-MACHINE = {
+MACHINE: dict[str, Callable[[], str]] = {
     "date": lambda: datetime.now(UTC).date().isoformat(),
     "machine": lambda: f"{platform.machine()}, {torch.get_num_threads()} threads",
     "mmexplain": lambda: version("mmexplain"),

@@ -259,7 +259,8 @@ def _needed(train: int, part: str) -> dict[tuple[int, int], int]:
 
 
 def _pool(composites: Sequence[Composite], trunk: nn.Module, base: Classifier, steps: _Steps) -> _Pool:
-    preprocess, found = replace(base.preprocess, resize=None, crop=None), []
+    fitting: Any = base.preprocess
+    preprocess, found = replace(fitting, resize=None, crop=None), []
     for begin in range(0, len(composites), AT_ONCE):
         some = composites[begin : begin + AT_ONCE]
         batch = photo_batch([one.image for one in some], preprocess, base.device)

@@ -236,7 +236,8 @@ class Measurement:
             return found
 
         (scores,) = ask(probe, [Question(0, 1 + len(removals), make)], both)
-        return scores.double().unflatten(1, (2, -1))
+        found: Tensor = scores.double().unflatten(1, (2, -1))
+        return found
 
     # -- marked objects -----------------------------------------------------------------------------------------------
 

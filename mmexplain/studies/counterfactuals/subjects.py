@@ -22,6 +22,7 @@ from mmexplain.io import Photo
 from mmexplain.targets import Target
 from mmexplain.tasks.captioning.task import Captioning
 from mmexplain.tasks.classification.task import Classifier
+from mmexplain.tasks.outcomes import ScoreName
 from mmexplain.tasks.vqa.task import VQA
 
 OF = ("labels", "top")
@@ -89,7 +90,7 @@ def subjects(task: Any, data: Path, of: str | None = None) -> tuple[list[Subject
 
 
 def look(
-    task: Any, photo: Photo, subject: Subject, methods: Sequence[str], layer: str | None, score: str
+    task: Any, photo: Photo, subject: Subject, methods: Sequence[str], layer: str | None, score: ScoreName
 ) -> Explanation:
     """Maps of what is asked of one photo.
 
@@ -113,7 +114,7 @@ def look(
 
         (found,) = explain(task, task.prepare([photo]), choose, score=task.score_named(score), **options)
     elif isinstance(task, VQA):
-        (found,) = task.explain([photo], [subject.question], score=score, **options)
+        (found,) = task.explain([photo], [subject.question or ""], score=score, **options)
     else:
         (found,) = task.explain([photo], score=score, **options)
     return found

@@ -28,7 +28,8 @@ from tests.notebooks import (
 
 NOTEBOOKS = sorted(path.stem for path in DEMOS.glob("*.ipynb"))
 SCRIPTS = sorted(path.stem for path in DEMOS.glob("*.py"))
-LARGEST, ALL = 400_000, 2_000_000
+LARGEST, ALL = 400_000, 3_000_000
+STUDIES = [name for name in NOTEBOOKS if name.startswith("study_")]
 MACHINE = re.compile(r"/(home|root|tmp|work|usr|opt|mnt|Users|private|var)/|[A-Z]:\\|site-packages")
 
 
@@ -37,15 +38,17 @@ def stored(name: str) -> Any:
 
 
 def skip_if_lacking(name: str) -> None:
-    """Skip what needs weights that neither the package nor `make test` brings to this machine."""
+    """Skip what needs weights or data that neither the package nor `make test` brings to this machine."""
     hints = {info.id: info.hint for info in models()}
     if name == "video" and hints["i3d-kinetics400"]:
         pytest.skip(f"needs weights: {hints['i3d-kinetics400']}")
+    if name in STUDIES and not (os.environ.get("MMEXPLAIN_DATA") and os.environ.get("NLTK_DATA")):
+        pytest.skip("MMEXPLAIN_DATA and NLTK_DATA do not name the data of the studies")
 
 
 def test_a_notebook_and_a_script_of_every_name() -> None:
     assert NOTEBOOKS == SCRIPTS
-    assert len(NOTEBOOKS) == 7
+    assert len(NOTEBOOKS) == 16
     index = (DEMOS / "README.md").read_text(encoding="utf-8")
     for name in NOTEBOOKS:
         assert f"({name}.ipynb)" in index and f"({name}.py)" in index
@@ -88,6 +91,8 @@ def test_a_notebook_still_says_what_is_stored(name: str, tmp_path: Path) -> None
     skip_if_lacking(name)
     if name == "resnet_layers" and not os.environ.get("MMEXPLAIN_WEIGHTS"):
         pytest.skip("MMEXPLAIN_WEIGHTS does not name a folder with the weights of the stored run")
+    if name in STUDIES and os.environ.get("MMEXPLAIN_NOTEBOOKS") != "all":
+        pytest.skip("studies take minutes: MMEXPLAIN_NOTEBOOKS=all runs them again")
     fresh = clean(execute(DEMOS / f"{name}.ipynb", tmp_path))
     assert not list(differences(stored(name), fresh, TRAINED.get(name, TOLERANCE)))
 

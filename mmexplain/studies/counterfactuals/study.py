@@ -23,6 +23,7 @@ from mmexplain.studies.counterfactuals.removal import FILLS, known_fills
 from mmexplain.studies.counterfactuals.subjects import Subject, look, subjects
 from mmexplain.studies.counterfactuals.summary import Summary
 from mmexplain.studies.study import Study
+from mmexplain.tasks.outcomes import ScoreName
 
 AREA, DRAWS = 0.1, 1
 
@@ -61,7 +62,7 @@ class Counterfactuals:
         area: float = AREA,
         draws: int = DRAWS,
         layer: str | None = None,
-        score: str = "logit",
+        score: ScoreName = "logit",
         of: str | None = None,
         limit: int | None = None,
         seed: int = 0,

@@ -63,7 +63,7 @@ def study_seeds(
         method: of the registry.
         layer: where maps are read; the model's default if None.
         limit: the first photos only.
-        out: folder for masks and lists; see :mod:`mmexplain.studies.annotation.seed_files`.
+        out: folder for masks and lists; see ``mmexplain/studies/annotation/seed_files.py``.
         photos: copy the photos there too.
         progress: told how many photos are done.
 

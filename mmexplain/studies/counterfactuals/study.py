@@ -38,7 +38,7 @@ class Counterfactuals:
     Args:
         task: classifier, captioner or VQA model; it comes back as it was.
         data: photos, with marked objects or without, or questions about photos; see
-            :func:`mmexplain.studies.counterfactual_subjects.subjects`.
+            :func:`mmexplain.studies.counterfactuals.subjects.subjects`.
         fills: what a removed region is filled with, of :data:`mmexplain.studies.counterfactuals.removal.FILLS`.
         area: share of what the model sees of a photo that is removed: there the map is strongest. Less where the map
             is positive in less.

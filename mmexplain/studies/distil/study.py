@@ -108,8 +108,9 @@ def distil(
 ) -> tuple[Study, Figure]:
     """Train teachers and students, and compare what students learn from: labels, softened probabilities, maps.
 
-    For each seed a teacher is trained by cross entropy, and then a student for each of :data:`LESSONS`; the students
-    of a seed start from the same weights and see the same photos in the same order, their teacher from and in others.
+    For each seed a teacher is trained by cross entropy, and then a student for each of
+    :data:`~mmexplain.studies.distil.found.LESSONS`; the students of a seed start from the same weights and see the
+    same photos in the same order, their teacher from and in others.
 
     Args:
         data: to train and test on.

@@ -153,7 +153,7 @@ def questionnaire(
     turn with a photo without a map beside a class that is not in it.
 
     Args:
-        cases: photos, see :mod:`mmexplain.studies.people.cases`.
+        cases: photos, see :class:`mmexplain.studies.people.cases.Case`.
         methods: which of the methods that there are maps of; all where empty.
         models: what the models are called in the key.
         questions: of one participant, less checks; at most, and where left out, one for each photo.

@@ -91,6 +91,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """
     modules = modules_of(model)
     with _holds_lock:
+        if not _holds and not any(module.training for module in modules):
+            modules = []  # nobody has changed anything, and nothing needs to be
         for module in modules:
             hold = _holds.setdefault(module, _Hold(module.training))
             hold.holders += 1

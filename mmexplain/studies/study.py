@@ -138,7 +138,8 @@ class Study:
         lines = [f"# {self.title}", ""]
         for table in self.tables:
             aligned = ["---"] * table.labels + ["---:"] * (len(table.heads) - table.labels)
-            rows = (list(table.heads), aligned, *table.cells())
+            cells = [[_escaped(cell) for cell in row] for row in (list(table.heads), *table.cells())]
+            rows = (cells[0], aligned, *cells[1:])
             lines += [f"## {table.title}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
         lines += ["## Controls", ""]
         lines += [f"- **{_word(control)}**: {control.what} {control.found}" for control in self.controls]
@@ -170,6 +171,11 @@ class Study:
 
 def _word(control: Control) -> str:
     return "held" if control.held else "failed"
+
+
+def _escaped(cell: str) -> str:
+    """A cell that ends no column and is no HTML: names of files and of people are strangers' words."""
+    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _readable(value: Any) -> str:

@@ -243,3 +243,11 @@ def test_the_figure(tmp_path: Path) -> None:
     (axes,) = figure.axes
     own = axes.lines[0]
     assert own.get_label() == "cam: 100% at 0.5" and (own.get_ydata() == 100).all()
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/data/a.jpg", "x/../../a.jpg"])
+def test_labels_stay_in_their_folder(tmp_path: Path, name: str) -> None:
+    photos = [Annotated(Labelled(name, Path(name), ()), (10, 10), ())]
+    with pytest.raises(InputError, match="outside"):
+        write_yolo(tmp_path / "out", photos, [name], False)
+    assert not list(tmp_path.rglob("*.txt"))

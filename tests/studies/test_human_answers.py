@@ -286,3 +286,24 @@ def test_few_and_none():
     people, photos = [f"p{n // 10}" for n in range(120)], [f"i{n % 10}" for n in range(120)]
     all_right = crossed_mean([1.0] * 120, people, photos, share=True)
     assert (all_right.low, all_right.high) == pytest.approx((0.722, 1.0), abs=0.001), "Wilson's of 10 of 10"
+
+
+@pytest.mark.parametrize("lacking", ["study", "design", "arms"])
+def test_a_key_that_lacks_something(keys, tmp_path, lacking):
+    key = {name: value for name, value in read_key(keys[0]).items() if name != lacking}
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    with pytest.raises(InputError, match=r"is no key of a questionnaire"):
+        read_key(tmp_path / "key.json")
+
+
+@pytest.mark.parametrize("column", ["seed", "answer", "reaction_ms"])
+def test_numbers_without_end(keys, tmp_path, column):
+    (file,) = simulate(read_key(keys[0]), tmp_path, 1, lambda *_: 1)
+    lines = list(csv.DictReader(file.open(newline="", encoding="utf-8")))
+    lines[0][column] = "9" * 5000
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    with pytest.raises(InputError, match="digits"):
+        read(keys[0], file)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmexplain.errors import InputError
 from mmexplain.studies.annotation.labelled import Labelled, labels_of, read, wanted
-from mmexplain.studies.annotation.photo_files import copy_upright
+from mmexplain.studies.annotation.photo_files import copy_upright, require_apart
 from tests.evaluate.objects import colours, lines, photo, xml
 
 
@@ -27,7 +27,7 @@ def test_classes_are_those_of_marked_objects_or_of_folders(tmp_path: Path) -> No
         photo(tmp_path / "folders" / name)
     assert [(one.key, one.names, one.scene) for one in read(tmp_path / "folders")] == [
         ("c.png", (), None),
-        ("more/blue/b.png", ("blue",), None),
+        ("more/blue/b.png", ("more",), None),
         ("red/a.png", ("red",), None),
     ]
     with pytest.raises(InputError, match="no file in"):
@@ -82,3 +82,12 @@ def test_copies_lie_upright(tmp_path: Path, orientation: int) -> None:
             assert all(abs(a - b) < 12 for a, b in zip(*pair, strict=True))
     same = (tmp_path / "a.jpg").read_bytes() == (tmp_path / "out" / "a.jpg").read_bytes()
     assert same == (orientation == 1)
+
+
+def test_the_data_is_not_written_over(tmp_path: Path) -> None:
+    photos = [tmp_path / "voc" / "JPEGImages" / "a.jpg"]
+    require_apart(tmp_path / "new", tmp_path / "voc", photos, "JPEGImages")
+    require_apart(tmp_path, tmp_path / "voc", photos, "JPEGImages")
+    for out, data in (("voc", "voc"), ("voc", "voc/ImageSets/Main/train.txt"), ("voc/JPEGImages", "voc")):
+        with pytest.raises(InputError, match="own folder"):
+            require_apart(tmp_path / out, tmp_path / data, photos, "JPEGImages")

@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from mmexplain.errors import InputError
-from mmexplain.studies.annotation.seed_files import palette
+from mmexplain.studies.annotation.cues import IGNORE
+from mmexplain.studies.annotation.seed_files import SeedFiles, palette
 from mmexplain.studies.annotation.seed_recipe import Recipe
 from mmexplain.studies.annotation.seeds import study_seeds
 from mmexplain.studies.annotation.seeds_told import seeds_figure
@@ -232,3 +233,13 @@ def test_the_figure(tmp_path: Path) -> None:
     masks, cues = figure.axes
     assert masks.get_yticklabels()[0].get_text() == "cam, cues alone"
     assert len(cues.get_yticklabels()) == 12
+
+
+def test_classes_that_nothing_marks_are_given_all_the_same(tmp_path: Path) -> None:
+    """A trainer that is not told of a class learns that it is absent."""
+    Image.new("RGB", (50, 40)).save(tmp_path / "photo.jpg")
+    files = SeedFiles(tmp_path / "out", {"red": 1, "green": 2}, False)
+    files.add("photo", tmp_path / "photo.jpg", [2, 1], np.full((40, 50), IGNORE, np.uint8), None)
+    files.finish()
+    stored = load_file(tmp_path / "out" / "localization_cues.safetensors")
+    assert stored["0_labels"].tolist() == [1, 2] and stored["0_cues"].shape == (3, 0)

@@ -62,3 +62,8 @@ def test_files(tmp_path):
     text = paths[1].read_text()
     assert "| group | share | value | n |\n| --- | ---: | ---: | ---: |" in text
     assert "1,234 items; mean [95% bootstrap interval over items]." in text and "layer none" in text
+
+
+def test_strangers_words_are_no_markup():
+    table = Table("Odd", ("file", "n"), [("a|b<img src=x>\nc", 1)])
+    assert "| a\\|b&lt;img src=x> c | 1 |" in study(tables=[table]).markdown()

@@ -104,11 +104,14 @@ def boxes(
         raise InputError(f"no such file or folder: {data!r}")
     folder = writable(out, "a study")
     assert folder is not None
+    if folder.resolve() == Path(data).resolve():
+        raise InputError(f"--out {out!r} is the data's own folder, which would be overwritten: name another one")
     with working("loading the model"):
         from mmexplain.memory import keep_freed
         from mmexplain.studies.annotation.box_files import copy_photos, file_names, write_coco, write_yolo
         from mmexplain.studies.annotation.boxes import study_boxes
         from mmexplain.studies.annotation.boxes_told import boxes_figure
+        from mmexplain.studies.annotation.photo_files import require_apart
         from mmexplain.tasks.registry import load, task_of_several
 
         keep_freed()
@@ -128,6 +131,7 @@ def boxes(
             )
     except KeyboardInterrupt:
         raise Stopped("nothing was written") from None
+    require_apart(folder, Path(data), [one.photo.path for one in annotated], "images")
     files = [copy_photos(folder, annotated)] if photos else []
     names = file_names(annotated, photos)
     if "coco" in formats:

@@ -114,6 +114,8 @@ def write_yolo(folder: Path, photos: Sequence[Annotated], names: Sequence[str], 
     numbers = {name: number for number, name in enumerate(classes(photos))}
     written: dict[Path, str] = {}
     for name, photo in zip(names, photos, strict=True):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{name!r} lies outside of the data, and its labels would outside of --out: use --photos")
         path = (folder / "labels" / name).with_suffix(".txt")
         if path in written:
             raise InputError(f"{written[path]!r} and {name!r} would share one file of labels: rename one")
@@ -134,7 +136,7 @@ def write_yolo(folder: Path, photos: Sequence[Annotated], names: Sequence[str], 
             partial.write_text("".join(lines), encoding="utf-8")
     listed = "".join(f"{name}\n" for name in numbers)
     # a name in JSON's quotes is one in YAML's
-    yaml = "path: .\ntrain: images\nval: images\nnames:\n" + "".join(
+    yaml = "path: .\ntrain: images\nval: images  # the same photos: name others\nnames:\n" + "".join(
         f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for name, number in numbers.items()
     )
     for file, text in (("classes.txt", listed), ("data.yaml", yaml)):

@@ -85,7 +85,7 @@ def read(path: Path) -> list[Labelled]:
 
     Args:
         path: what :func:`mmexplain.evaluate.data.objects.read` takes (classes are those of the marked objects, crowds
-            excepted); or a folder of photos: those in folders are of the class that their folder is called by, of
+            excepted); or a folder of photos: those in folders are of the class that the outermost is called by, of
             others nothing is known.
 
     Raises:
@@ -95,7 +95,7 @@ def read(path: Path) -> list[Labelled]:
         scenes = read_objects(path)
         return [Labelled(scene.key, scene.path, _names(scene), scene) for scene in scenes]
     found = [(item.key, item.content) for item in files(path)]
-    return [Labelled(key, photo, tuple(Path(key).parent.parts[-1:])) for key, photo in found]
+    return [Labelled(key, photo, Path(key).parts[:-1][:1]) for key, photo in found]
 
 
 def _names(scene: Scene) -> tuple[str, ...]:

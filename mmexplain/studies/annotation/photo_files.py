@@ -34,6 +34,23 @@ def flat_names(photos: Sequence[Labelled]) -> list[str]:
     return found
 
 
+def require_apart(out: Path, data: Path, photos: Sequence[Path], folder: str) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        out: where is written.
+        data: what is read.
+        photos: its photos.
+        folder: of ``out``, where copies of photos go.
+
+    Raises:
+        InputError: ``out`` is the data's own folder.
+    """
+    here, lying = out.resolve(), {photo.resolve().parent for photo in photos}
+    if here == data.resolve() or here in lying or here / folder in lying:
+        raise InputError(f"--out {str(out)!r} is the data's own folder, which would be overwritten: name another one")
+
+
 def copy_upright(photo: Path, to: Path) -> None:
     """Write a photo as JPEG whose pixels lie as masks and boxes do: byte for byte if it is one that lies so already,
     otherwise turned as EXIF says and encoded anew.

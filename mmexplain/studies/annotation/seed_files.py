@@ -16,7 +16,7 @@ unpickles from ``localization_cues.pickle``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +69,13 @@ class SeedFiles:
         self._folders: dict[Path, None] = {}
         self.names: list[str] = []
 
-    def add(self, name: str, photo: Path, seeds: LabelMap, refined: LabelMap | None) -> None:
+    def add(self, name: str, photo: Path, present: Sequence[int], seeds: LabelMap, refined: LabelMap | None) -> None:
         """Write one photo's masks.
 
         Args:
             name: of its files, without suffix.
             photo: where it lies.
+            present: numbers of its classes, whether or not anything is marked as one of them.
             seeds: its cues.
             refined: every pixel labelled, if that was asked for.
 
@@ -93,7 +94,7 @@ class SeedFiles:
             self._folders[self._folder / "JPEGImages"] = None
         grid, place = on_grid(seeds, GRID), len(self.names)
         marked = np.nonzero(grid != IGNORE)
-        self._cues[f"{place}_labels"] = np.setdiff1d(seeds, [0, IGNORE]).astype(np.uint8)
+        self._cues[f"{place}_labels"] = np.array(sorted(present), dtype=np.uint8)
         self._cues[f"{place}_cues"] = np.stack([grid[marked], *marked]).astype(np.uint8)
         self.names.append(name)
 

@@ -30,7 +30,7 @@ from mmexplain.studies.annotation.labelled import (
     require_classifier,
     wanted,
 )
-from mmexplain.studies.annotation.photo_files import flat_names
+from mmexplain.studies.annotation.photo_files import flat_names, require_apart
 from mmexplain.studies.annotation.seed_files import SeedFiles
 from mmexplain.studies.annotation.seed_recipe import Made, Recipe
 from mmexplain.studies.annotation.seeds_told import CENTRE, RANDOM, Score, controls, marked_table, notes, tables
@@ -86,6 +86,8 @@ def study_seeds(
     numbers = numbered(list(labels))
     chosen = [photo for photo in everything if any(name in labels for name in photo.names)][:limit]
     names = flat_names(chosen)
+    if out is not None:
+        require_apart(out, Path(data), [photo.path for photo in chosen], "JPEGImages")
     files = None if out is None else SeedFiles(out, numbers, photos)
     explained: dict[str, list[Wanted]] = {}
 
@@ -102,9 +104,9 @@ def study_seeds(
         own = {numbers[one.name]: one.label for one in rows}
         made = _made(recipe, seen, method, own)
         marked.append(float((made.seeds != IGNORE).mean()))
-        if files is not None:
-            files.add(name, seen.photo.path, made.seeds, made.refined)
         true = truth(seen.photo.scene, numbers) if seen.measurable and seen.photo.scene is not None else None
+        if files is not None:
+            files.add(name, seen.photo.path, list(own), made.seeds, made.refined)
         if true is None:
             continue
         scores[method].add(made, true)

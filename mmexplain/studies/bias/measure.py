@@ -255,7 +255,7 @@ def _notes(rows: Sequence[Seen], groups: Groups, explained: str, odd: int, untol
         "Energy: share of the map's positive part on the region; area: the region's share of what the model saw. "
         "Energy / area: 1.0 is what a map has that knows nothing of the region; of sums over photos, so that a tiny "
         "region weighs little. Of another's map: the map of another photo of the group, laid over this one. p: of a "
-        "permutation test of the difference, one for each region.",
+        "permutation test of the difference, one for each region, not corrected for their number.",
     ]
     if groups.kind == "folders":
         notes.append(

@@ -12,6 +12,9 @@ from typing import Any
 from mmexplain.errors import InputError
 from mmexplain.studies.people.plan import COLUMNS, FORMAT, Question, plan
 
+LONGEST = 12
+"""Digits that a number in a file of answers may have."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -89,7 +92,8 @@ def read_key(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read the key {str(path)!r}: {error.strerror or error}") from None
     except ValueError:
         key = None
-    if not isinstance(key, dict) or key.get("format") != FORMAT:
+    whole = isinstance(key, dict) and {"study", "design", "arms"} <= set(key)
+    if not whole or key.get("format") != FORMAT:
         raise InputError(
             f"{str(path)!r} is no key of a questionnaire: give the key.json that was written beside its page"
         )
@@ -149,6 +153,10 @@ def _rows(path: Path, key: Mapping[str, Any]) -> list[dict[str, str]]:
     for line, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise InputError(f"{str(path)!r}, line {line}: cut off or damaged; ask for the file again")
+        if any(len(row[name]) > LONGEST for name in ("seed", "answer", "reaction_ms")):
+            raise InputError(
+                f"{str(path)!r}, line {line}: a number of more than {LONGEST} digits; ask for the file again"
+            )
         if row["study"] != key["study"]:
             raise InputError(
                 f"{str(path)!r} holds answers of study {row['study']!r}, and the key is of {key['study']!r}: give the "

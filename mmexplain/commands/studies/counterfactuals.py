@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -82,7 +82,7 @@ def counterfactuals(
     draws: int,
     of: str | None,
     layer: str | None,
-    score: str,
+    score: Literal["logit", "log-probability"],
     limit: int | None,
     seed: int,
     device: str,

@@ -97,7 +97,8 @@ def read_key(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{str(path)!r} is no key of a questionnaire: give the key.json that was written beside its page"
         )
-    return key
+    found: dict[str, Any] = key
+    return found
 
 
 def read_answers(paths: Sequence[Path], key: Mapping[str, Any], misses: int = 0) -> Answers:

@@ -30,6 +30,7 @@ pytest_plugins = ["tests.command_line_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 VERBS = (
+    "study",
     "app",
     "caption",
     "vqa",

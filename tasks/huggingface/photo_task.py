@@ -85,7 +85,7 @@ class OnPhoto(Task):
             if name not in ("said", "spans", "listen")
         }
         # A single text reads the features themselves: the engine knows what is made of them.
-        features = features if count == 1 else features.repeat_interleave(count, 0)
+        features = features.contiguous() if count == 1 else features.repeat_interleave(count, 0)
         with Listening(self.speaker, look, self.look.views, length, "listen" in context) as heard:
             hidden = self.speaker.read(features, look, texts.flatten(0, 1))
         found = heard.attention

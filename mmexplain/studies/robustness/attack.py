@@ -18,7 +18,7 @@ from mmexplain.targets import Target
 from mmexplain.tasks.base import Batch
 
 RELATIVE_STEP = 2.5
-"""Of ε over the number of steps, the length of a step: from any start they reach every point of the ball's boundary and
+"""The length of a step, of ε over the number of steps. From any start they reach every point of the ball's boundary and
 have some left to move along it (Madry et al. 2018)."""
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mmexplain.batched import of_all
 from mmexplain.products import MOST
 
 
@@ -36,23 +37,7 @@ class DotProducts(Function):
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
         """``[..., T, E]`` → those of queries, keys and values."""
         queries, keys, values, mask = ctx.saved_tensors
-        return *_Back.apply(gradients, queries, keys, values, mask, ctx.scale), None, None
-
-
-class _Back(Function):
-    """:func:`_back`, of all gradients at once under vmap."""
-
-    @staticmethod
-    def forward(gradients: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-        return _back(gradients, *others)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, gradients: Tensor, *others: Any) -> tuple[Any, tuple[int, int, int]]:
-        return _Back.apply(gradients.movedim(in_dims[0], 0), *others), (0, 0, 0)
+        return *of_all(_back, gradients, queries, keys, values, mask, ctx.scale), None, None
 
 
 def _back(

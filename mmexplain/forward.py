@@ -80,6 +80,11 @@ class Forward:
         if not create_graph and INPUT not in layers and convolves_faster(self.image):
             self.inputs = inputs | {problem.image: self.image.contiguous(memory_format=torch.channels_last)}
 
+    @property
+    def pooled_means(self) -> Tensor | None:
+        """Where the gradients of what has read the tapped layer arrive, pooled; see :class:`PooledReads`."""
+        return self.reads.means if self.reads else None
+
     def encode(self, repeats: int = 1, *, at_input: bool = False) -> Tensor:
         """Features of the inputs.
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mmexplain.batched import of_all
 from mmexplain.products import product
 from mmexplain.reader import Reader
 
@@ -53,11 +54,13 @@ class PooledReads:
         self._handed = handed
         self._reader = reader
         self._norms: dict[Any, tuple[Tensor, Tensor]] = {}
+        self._counted: Tensor | None = None
 
     def begin(self) -> None:
         """The layer runs anew."""
         self.means = None
         self._norms = {}
+        self._counted = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -115,12 +118,15 @@ class PooledReads:
         return self.means
 
     def _weights(self, handed: Tensor) -> Tensor | None:
-        """What each token counts in the mean over the places, ``[B, T]``."""
+        """What each token counts in the mean over the places, ``[B, T]``; worked out once for all that read them."""
+        if self._counted is not None:
+            return self._counted
         reader = self._reader(handed)
         if reader is None or reader.layout != "tokens" or reader.rows_per_input != 1 or reader.order is not None:
             return None
         weights = handed.new_zeros(handed.shape[:2])
         weights[:, reader.prefix :] = 1 / (handed.shape[1] - reader.prefix)
+        self._counted = weights
         return weights
 
 
@@ -204,23 +210,7 @@ class _Read(Function):
         if ctx.turned:
             gradients = gradients.transpose(0, 1)
             moved = None if moved is None else moved.transpose(0, 1)
-        return _Pooled.apply(gradients, weight, weights, normal, scale, moved), *[None] * 8
-
-
-class _Pooled(Function):
-    """:func:`_pooled`, of all gradients at once under vmap."""
-
-    @staticmethod
-    def forward(gradients: Tensor, *others: Any) -> Tensor:
-        return _pooled(gradients, *others)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, gradients: Tensor, *others: Any) -> tuple[Tensor, int]:
-        return _Pooled.apply(gradients.movedim(in_dims[0], 0), *others), 0
+        return of_all(_pooled, gradients, weight, weights, normal, scale, moved), *[None] * 8
 
 
 def _pooled(

@@ -10,6 +10,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from mmexplain.batched import of_all
+
 WIDE = 256
 """Columns from which on rows are looked at before they are multiplied."""
 
@@ -62,22 +64,6 @@ def _back(rows: Tensor, weight: Tensor) -> Tensor:
     return product(rows, weight.mT)
 
 
-class _Back(Function):
-    """:func:`product_back`, of all gradients at once under vmap."""
-
-    @staticmethod
-    def forward(gradients: Tensor, weight: Tensor) -> Tensor:
-        return product_back(gradients, weight)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, gradients: Tensor, weight: Tensor) -> tuple[Tensor, int]:
-        return _Back.apply(gradients.movedim(in_dims[0], 0), weight), 0
-
-
 class Linear(Function):
     """``functional.linear`` whose gradients are those of the rows alone: nobody asks for the weights'."""
 
@@ -96,4 +82,4 @@ class Linear(Function):
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:
         """``[..., E]`` → ``[..., D]``."""
         (weight,) = ctx.saved_tensors
-        return _Back.apply(gradients, weight), None, None
+        return of_all(product_back, gradients, weight), None, None

@@ -57,8 +57,9 @@ def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     A ``decode`` that is most of the model sees each input once on every device, because k rows would take k times the
     memory of its activations; where vmap or the output do not allow it, there are k backward passes in turn.
     """
-    heavy, read = forward.problem.heavy_decode, forward.reads is not None and forward.reads.means is not None
-    if (len(rows[0]) > 1 or read) and not forward.create_graph and (heavy or _on_cpu(features)):
+    heavy = forward.problem.heavy_decode
+    several = len(rows[0]) > 1 or forward.pooled_means is not None
+    if several and not forward.create_graph and (heavy or _on_cpu(features)):
         try:
             return _from_output(forward, features, rows)
         except torch.cuda.OutOfMemoryError:
@@ -66,7 +67,7 @@ def auto(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
         except Exception as error:
             # Whatever operators and outputs raise that do not fit; a genuine error comes again.
             _log.debug("cannot expand the output (%s); %s", error, "in turn" if heavy else "expanding the features")
-    if forward.reads is not None and forward.reads.means is not None:
+    if forward.pooled_means is not None:
         raise NotPooledError("the graph ends where linear layers read the layer")
     return loop(forward, features, rows) if heavy else boundary(forward, features, rows)
 
@@ -174,11 +175,10 @@ def _from_output(forward: Forward, features: Tensor, rows: Rows) -> Chunk:
     known = [(value, grad) for value, grad in zip(outputs, grads, strict=True) if grad is not None]
     vectors = [grad.unflatten(0, (forward.batch, count)).movedim(1, 0) for _, grad in known]
     activations = {layer: forward.recorder.captured[layer] for layer in forward.layers}
-    reads = forward.reads
-    pooling = [] if reads is None or reads.means is None else [reads.means]
-    wanted = [*activations.values(), *pooling]
+    reads = forward.reads if forward.pooled_means is not None else None
+    wanted = [*activations.values(), *([] if forward.pooled_means is None else [forward.pooled_means])]
     pulled = at_once([value for value, _ in known], vectors, wanted, _together(forward))
-    if reads is not None and pooling:
+    if reads is not None:
         (layer,), (rest, means) = activations, pulled
         means = _with_rest(means, rest, forward.readers[layer], layer).movedim(0, 1)
         means = means.reshape(*means.shape, *(1 for _ in range(reads.places)))

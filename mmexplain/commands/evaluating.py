@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmexplain.commands.folder import writable
+from mmexplain.commands.folder import existing, writable
 from mmexplain.commands.options import (
     device_option,
     examples,
@@ -102,8 +102,7 @@ def evaluate(
     Prints the table; with --out it is written too, as JSON, Markdown and a figure.
     """
     known(protocol)
-    if not Path(data).exists():
-        raise InputError(f"no such file or folder: {data!r}")
+    existing(data)
     folder = writable(out, "an evaluation")
     with working("starting") as say:
         kind: Any = get(protocol)

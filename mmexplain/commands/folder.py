@@ -1,4 +1,4 @@
-"""Folders that a verb writes several files to."""
+"""What a verb reads, and folders that it writes several files to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from mmexplain.errors import InputError
+
+
+def existing(data: str) -> Path:
+    """What is there to read.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    if not Path(data).exists():
+        raise InputError(f"no such file or folder: {data!r}")
+    return Path(data)
 
 
 def writable(out: str | None, what: str) -> Path | None:

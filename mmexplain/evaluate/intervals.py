@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,10 +117,26 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float], items: Seq
 
 def _drawn_again(tops: NDArray[Any], bottoms: NDArray[Any], seed: int) -> tuple[float, float]:
     """Ends of the percentile bootstrap's interval of Σ tops / Σ bottoms, of which each item has one pair."""
+    return bootstrapped(
+        (tops, bottoms), lambda top, bottom, axis=-1: top.sum(axis) / bottom.sum(axis), seed, paired=True
+    )
+
+
+def bootstrapped(
+    samples: Sequence[NDArray[Any]], statistic: Callable[..., Any], seed: int, *, paired: bool
+) -> tuple[float, float]:
+    """Ends of the percentile bootstrap's interval at :data:`LEVEL`.
+
+    Args:
+        samples: ``[N]`` each.
+        statistic: of as many arrays, over ``axis``.
+        seed: of the draws.
+        paired: samples are drawn together, and not each for itself.
+    """
     found = stats.bootstrap(
-        (tops, bottoms),
-        lambda top, bottom, axis=-1: top.sum(axis) / bottom.sum(axis),
-        paired=True,
+        samples,
+        statistic,
+        paired=paired,
         vectorized=True,
         n_resamples=RESAMPLES,
         batch=200,

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from mmexplain.errors import InputError, MethodError
+from mmexplain.evaluate.data.labelled import Labelled
 from mmexplain.evaluate.data.objects import read as read_objects
 from mmexplain.studies.annotation.box_files import copy_photos, file_names, write_coco, write_yolo
 from mmexplain.studies.annotation.boxes import GRID, Annotated, Annotation, centred, contrast, study_boxes
 from mmexplain.studies.annotation.boxes_told import boxes_figure
-from mmexplain.studies.annotation.labelled import Labelled
 from tests.command_line import record, refusal, run
 from tests.evaluate.objects import COLOURS, colours
 from tests.studies.marked import SIZE, marked, scattered

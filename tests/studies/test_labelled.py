@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from mmexplain.errors import InputError
-from mmexplain.studies.annotation.labelled import Labelled, labels_of, read, wanted
+from mmexplain.evaluate.data.labelled import Labelled
+from mmexplain.studies.annotation.labelled import labels_of, read, wanted
 from mmexplain.studies.annotation.photo_files import copy_upright, require_apart
 from tests.evaluate.objects import colours, lines, photo, xml
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from mmexplain.commands.folder import writable
+from mmexplain.commands.folder import existing, writable
 from mmexplain.commands.options import device_option, examples, json_option, layer_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.studies.showing import show
@@ -95,8 +94,7 @@ def bias(
         raise InputError("name a model with --model, such as efficientnet-lite0; or measure the case --planted")
     elif seeds is not None:
         raise InputError("--seeds is for --planted")
-    if not Path(data).exists():
-        raise InputError(f"no such file or folder: {data!r}")
+    existing(data)
     folder = writable(out, "a study")
     common: dict[str, Any] = {"method": method, "layer": layer, "seed": seed}
     with working("starting") as say:

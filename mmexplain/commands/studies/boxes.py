@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from mmexplain.commands.folder import writable
+from mmexplain.commands.folder import existing, writable
 from mmexplain.commands.options import device_option, examples, json_option, layer_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.commands.studies.showing import show
-from mmexplain.errors import InputError
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str) -> float | None:
@@ -100,12 +99,9 @@ def boxes(
     Where people drew boxes, theirs are held against these; the controls, a box in the middle and the box of a class
     that is not in the photo, must be worse.
     """
-    if not Path(data).exists():
-        raise InputError(f"no such file or folder: {data!r}")
+    existing(data)
     folder = writable(out, "a study")
     assert folder is not None
-    if folder.resolve() == Path(data).resolve():
-        raise InputError(f"--out {out!r} is the data's own folder, which would be overwritten: name another one")
     with working("loading the model"):
         from mmexplain.memory import keep_freed
         from mmexplain.studies.annotation.box_files import copy_photos, file_names, write_coco, write_yolo
@@ -114,6 +110,7 @@ def boxes(
         from mmexplain.studies.annotation.photo_files import require_apart
         from mmexplain.tasks.registry import load, task_of_several
 
+        require_apart(folder, Path(data), (), "images")  # before anything takes its time; once more with the photos
         keep_freed()
         task = load(model, task_of_several(model, "classify"), device)
     try:

@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 import click
 
-from mmexplain.commands.folder import writable
+from mmexplain.commands.folder import existing, writable
 from mmexplain.commands.options import device_option, examples, json_option, layer_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.studies.showing import show
-from mmexplain.errors import InputError
 
 
 @click.command(
@@ -96,8 +95,7 @@ def counterfactuals(
     must do less: the same region at a random place, and what another photo's counterfactual map marks. What must do
     the opposite: the region that Grad-CAM marks.
     """
-    if not Path(data).exists():
-        raise InputError(f"no such file or folder: {data!r}")
+    existing(data)
     folder = writable(out, "a study")
     with working("loading the model") as say:
         from mmexplain.memory import keep_freed

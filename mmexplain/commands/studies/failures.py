@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from mmexplain.commands.folder import writable
+from mmexplain.commands.folder import existing, writable
 from mmexplain.commands.options import device_option, examples, json_option, layer_option, precision_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
 from mmexplain.commands.studies.showing import show
-from mmexplain.errors import InputError
 
 
 @click.command(
@@ -81,8 +79,7 @@ def failures(
     Where objects are marked it is counted how often either map points at the object. Control: the map of a class drawn
     at random must do so less often.
     """
-    if not Path(data).exists():
-        raise InputError(f"no such file or folder: {data!r}")
+    existing(data)
     folder = writable(out, "a study")
     with working("loading the model"):
         from mmexplain.memory import keep_freed

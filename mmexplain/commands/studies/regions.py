@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import click
 
-from mmexplain.commands.folder import writable
+from mmexplain.commands.folder import existing, writable
 from mmexplain.commands.options import (
     device_option,
     examples,
@@ -20,7 +20,6 @@ from mmexplain.commands.options import (
 )
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
-from mmexplain.errors import InputError
 
 LOST = "what was measured is lost"
 
@@ -95,8 +94,7 @@ def regions(
     After the comparison with dense captioning in the Grad-CAM paper: the mean of the map inside the region's boxes over
     the mean outside, 1 for a uniform map, 3.27 in the paper. Controls: phrases of other photos, boxes moved elsewhere.
     """
-    if not Path(data).exists():
-        raise InputError(f"no such file or folder: {data!r}")
+    existing(data)
     folder = writable(out, "a study")
     with working("loading the model") as say:
         from mmexplain.memory import keep_freed

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from mmexplain.commands.folder import writable
+from mmexplain.commands.folder import existing, writable
 from mmexplain.commands.options import device_option, examples, json_option, layer_option, method_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.studies.showing import show
@@ -88,8 +87,7 @@ def robustness(
     Prints how sure the model is, how alike the maps are, and where objects are marked, whether maps still lie on them;
     with --out all this is written too, with a figure.
     """
-    if not Path(data).exists():
-        raise InputError(f"no such file or folder: {data!r}")
+    existing(data)
     size = _share(epsilon)
     folder = writable(out, "a study")
     with working("loading the model"):

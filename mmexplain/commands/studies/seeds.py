@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from mmexplain.commands.folder import writable
+from mmexplain.commands.folder import existing, writable
 from mmexplain.commands.options import device_option, examples, json_option, layer_option, seed_option
 from mmexplain.commands.progress import counting, working
 from mmexplain.commands.stopping import Stopped
@@ -89,8 +88,7 @@ def seeds(
 
     The controls: a Gaussian in the middle, and maps of classes that are not in the photo, must make worse masks.
     """
-    if not Path(data).exists():
-        raise InputError(f"no such file or folder: {data!r}")
+    existing(data)
     if photos and out is None:
         raise InputError("--photos copies them to --out: name a folder")
     folder = writable(out, "a study")

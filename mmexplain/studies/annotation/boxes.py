@@ -13,12 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from mmexplain.errors import InputError
+from mmexplain.evaluate.data.labelled import Labelled
 from mmexplain.evaluate.metrics.localisation import Heat, iou, segment_box
 from mmexplain.evaluate.protocol import Progress
 from mmexplain.geometry import Box, Size
 from mmexplain.studies.annotation.boxes_told import Measured, controls, notes, tables
 from mmexplain.studies.annotation.labelled import (
-    Labelled,
     Seen,
     Wanted,
     labels_of,

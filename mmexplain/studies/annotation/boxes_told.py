@@ -17,8 +17,8 @@ from mmexplain.studies.study import Cell, Control, Study, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from mmexplain.evaluate.data.labelled import Labelled
     from mmexplain.studies.annotation.boxes import Annotated, Annotation
-    from mmexplain.studies.annotation.labelled import Labelled
 
 CENTRE, RANDOM = "centre", "random class"
 SHOWN = 15

@@ -19,6 +19,7 @@ from torch import Tensor
 from mmexplain.errors import InputError, MethodError
 from mmexplain.evaluate.data.classes import match
 from mmexplain.evaluate.data.folder import files
+from mmexplain.evaluate.data.labelled import Labelled
 from mmexplain.evaluate.data.objects import marks_objects
 from mmexplain.evaluate.data.objects import read as read_objects
 from mmexplain.evaluate.data.scene import Scene
@@ -29,23 +30,6 @@ from mmexplain.explanation import Explanation
 from mmexplain.methods.registry import select
 
 BATCH = 8
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A photo and its image-level labels.
-
-    Attributes:
-        key: names it among the others of its data: its path there, with "/".
-        path: of the file.
-        names: classes that are in it; none where nothing is known of it.
-        scene: what people marked in it, for measuring.
-    """
-
-    key: str
-    path: Path
-    names: tuple[str, ...]
-    scene: Scene | None = None
 
 
 @dataclass(frozen=True)

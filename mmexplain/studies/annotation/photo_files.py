@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from mmexplain.errors import InputError
+from mmexplain.evaluate.data.labelled import Labelled
 from mmexplain.filenames import safe
 from mmexplain.render.whole import whole
-from mmexplain.studies.annotation.labelled import Labelled
 
 QUALITY = 95
 _ORIENTATION = 0x0112

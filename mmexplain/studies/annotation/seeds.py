@@ -16,11 +16,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from mmexplain.errors import InputError
+from mmexplain.evaluate.data.labelled import Labelled
 from mmexplain.evaluate.protocol import Progress
 from mmexplain.studies.annotation import cues
 from mmexplain.studies.annotation.cues import IGNORE, Strengths
 from mmexplain.studies.annotation.labelled import (
-    Labelled,
     Seen,
     Wanted,
     labels_of,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmexplain.evaluate import intervals
+from mmexplain.evaluate.data.labelled import Labelled
 from mmexplain.evaluate.intervals import Mean
 from mmexplain.studies.annotation.cues import LabelMap
-from mmexplain.studies.annotation.labelled import Labelled, left_out
+from mmexplain.studies.annotation.labelled import left_out
 from mmexplain.studies.annotation.seed_recipe import Made
 from mmexplain.studies.annotation.segmentation import Agreement, better
 from mmexplain.studies.study import Cell, Control, Study, Table

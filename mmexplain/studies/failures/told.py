@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
-from mmexplain.evaluate.intervals import LEAST, LEVEL, RESAMPLES, Mean, difference, mean
+from mmexplain.evaluate.intervals import LEAST, Mean, bootstrapped, difference, mean
 from mmexplain.studies.failures.judged import STRONGEST, Judged
 from mmexplain.studies.study import Cell, Control, Table
 
@@ -86,17 +85,13 @@ def apart(ones: Sequence[float], others: Sequence[float], seed: int) -> Mean:
     gain = float(np.mean(ones) - np.mean(others))
     if min(len(ones), len(others)) < LEAST:
         return Mean(gain, np.nan, np.nan, count, count)
-    drawn = stats.bootstrap(
+    low, high = bootstrapped(
         (np.asarray(ones), np.asarray(others)),
         lambda one, other, axis=-1: one.mean(axis) - other.mean(axis),
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=200,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Mean(gain, float(drawn.low), float(drawn.high), count, count)
+        seed,
+        paired=False,
+    )
+    return Mean(gain, low, high, count, count)
 
 
 def notes(
